@@ -1,0 +1,83 @@
+//! Every limit of Spanwise, with the reason for its value. Nothing else in the code invents a bound.
+//!
+//! Spanwise is lossless: no limit truncates or redacts what it accepts. A limit refuses a request, rejects one span
+//! alone, or bounds what a reader may ask for.
+
+// ---- OTLP at the door -------------------------------------------------------------------------------------------
+
+/// gRPC message after decompression: grpc-go's default, which every OTLP client assumes.
+pub const GRPC_MESSAGE_BYTES: usize = 4 << 20;
+/// HTTP body after decompression: the collector's `confighttp` default (`max_request_body_size`).
+pub const HTTP_BODY_BYTES: usize = 20 << 20;
+/// A compressed body may not unfold to more than this many times its size: DEFLATE's own ceiling is 1032, a
+/// telemetry batch reaches 10 to 30, and repeated identical spans a few hundred.
+pub const INFLATE_RATIO: usize = 1_100;
+/// Below this output size the ratio is not looked at: small all-zero bodies compress without bound in zstd.
+pub const INFLATE_RATIO_FREE_BYTES: usize = 1 << 20;
+/// zstd window: what RFC 8878 §3.1.1.1.2 recommends decoders to support, so that a 2 GiB window is refused.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// Spans of one request: a 20 MiB body of minimal spans (28 B) holds 750,000; an SDK sends 512, a gateway 8,192.
+pub const REQUEST_SPANS: usize = 1_000_000;
+/// Resources and scopes of one request, together: an empty one costs 2 bytes on the wire and 24 in the index, so
+/// this bounds the index to 12 times a maximal body's useful content.
+pub const REQUEST_GROUPS: usize = 250_000;
+/// Nesting of attribute values. Each level costs protobuf decoders up to three messages (`AnyValue`,
+/// `KeyValueList`, `KeyValue`) and prost and Go stop at 100: 30 levels below a span's attribute stay inside it.
+pub const VALUE_DEPTH: usize = 30;
+/// Nesting of unknown groups (wire types 3 and 4), which OTLP never uses.
+pub const GROUP_DEPTH: usize = 8;
+
+// ---- OTLP/JSON --------------------------------------------------------------------------------------------------
+
+/// Nesting of any JSON document we read: what `VALUE_DEPTH` needs (three levels a value) and 32 above it.
+pub const JSON_DEPTH: usize = 128;
+
+// ---- Import -----------------------------------------------------------------------------------------------------
+
+/// One line or document of an imported file, after decompression.
+pub const IMPORT_RECORD_BYTES: usize = 256 << 20;
+
+// ---- Queries ----------------------------------------------------------------------------------------------------
+
+/// TraceQL text: Tempo's limit.
+pub const QUERY_TEXT_BYTES: usize = 128 << 10;
+/// Nesting of a TraceQL expression.
+pub const QUERY_DEPTH: usize = 32;
+/// Text of one regular expression in a query.
+pub const QUERY_REGEX_BYTES: usize = 256;
+/// Compiled size of one regular expression.
+pub const QUERY_REGEX_PROGRAM_BYTES: usize = 1 << 20;
+/// Traces one search may return: Tempo's `max_result_limit`.
+pub const SEARCH_LIMIT: usize = 262_144;
+
+// ---- HTTP servers -----------------------------------------------------------------------------------------------
+
+/// Header block of a request.
+pub const HTTP_HEADER_BYTES: usize = 64 << 10;
+/// Bytes read of a peer's answer to an export: its status details are all we use.
+pub const PEER_ANSWER_BYTES: usize = 64 << 10;
+/// Longest wait a peer's retry hint can impose.
+pub const PEER_RETRY_AFTER_SECONDS: u64 = 300;
+
+/// The limits a receiver may set for itself; the rest of this file is fixed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one message after decompression.
+    pub message_bytes: usize,
+    /// Spans of one request.
+    pub spans: usize,
+    /// Resources and scopes of one request.
+    pub groups: usize,
+}
+
+impl Limits {
+    pub fn with_message_bytes(message_bytes: usize) -> Self {
+        Self { message_bytes, spans: REQUEST_SPANS, groups: REQUEST_GROUPS }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::with_message_bytes(HTTP_BODY_BYTES)
+    }
+}

@@ -104,10 +104,7 @@ pub fn concat(batches: &[Batch]) -> Option<Batch> {
     let total: usize = batches.iter().map(|batch| batch.bytes().len()).sum();
     u32::try_from(total).ok()?;
     let mut bytes = Vec::with_capacity(total);
-    let mut index = Index {
-        spans: Vec::with_capacity(batches.iter().map(Batch::len_spans).sum()),
-        ..Index::default()
-    };
+    let mut index = Index { spans: Vec::with_capacity(batches.iter().map(Batch::len_spans).sum()), ..Index::default() };
     for batch in batches {
         append_index(&mut index, batch.index(), bytes.len() as u32);
         bytes.extend_from_slice(batch.bytes());
@@ -120,10 +117,11 @@ fn append_index(into: &mut Index, from: &Index, bytes_before: u32) {
     let (resource_bytes, scope_bytes) = (into.resource_headers.len() as u32, into.scope_headers.len() as u32);
     let shift = |range: HeaderRange, by: u32| HeaderRange { start: range.start + by, len: range.len };
     into.resources.extend(from.resources.iter().map(|range| shift(*range, resource_bytes)));
-    into.scopes.extend(from.scopes.iter().map(|scope| ScopeRef {
-        resource: scope.resource + resources,
-        header: shift(scope.header, scope_bytes),
-    }));
+    into.scopes.extend(
+        from.scopes
+            .iter()
+            .map(|scope| ScopeRef { resource: scope.resource + resources, header: shift(scope.header, scope_bytes) }),
+    );
     into.spans.extend(from.spans.iter().map(|span| SpanRef {
         offset: span.offset + bytes_before,
         scope: span.scope + scopes,

@@ -35,10 +35,7 @@ pub enum Malformed {
 impl Malformed {
     /// A limit was exceeded (HTTP 413) rather than the bytes being unreadable (HTTP 400).
     pub fn is_limit(&self) -> bool {
-        matches!(
-            self,
-            Malformed::TooManySpans { .. } | Malformed::TooManyGroups { .. } | Malformed::TooLarge { .. }
-        )
+        matches!(self, Malformed::TooManySpans { .. } | Malformed::TooManyGroups { .. } | Malformed::TooLarge { .. })
     }
 }
 
@@ -128,7 +125,9 @@ fn varint_slow(bytes: &[u8], at: &mut usize, end: usize) -> Result<u64> {
         if *at >= end {
             return Err(Malformed::Truncated { at: *at });
         }
-        let Some(&byte) = bytes.get(*at) else { return Err(Malformed::Truncated { at: *at }) };
+        let Some(&byte) = bytes.get(*at) else {
+            return Err(Malformed::Truncated { at: *at });
+        };
         *at += 1;
         // The tenth byte holds the topmost bit alone.
         if place == 9 && byte > 1 {
@@ -453,13 +452,7 @@ impl Scan<'_> {
     }
 
     /// Puts a well-formed span into the index, or counts why it cannot be kept.
-    fn admit(
-        &mut self,
-        mut span: SpanRef,
-        trace_id: (usize, usize),
-        span_id: (usize, usize),
-        parent: (usize, usize),
-    ) {
+    fn admit(&mut self, mut span: SpanRef, trace_id: (usize, usize), span_id: (usize, usize), parent: (usize, usize)) {
         let slice = |(start, stop): (usize, usize)| self.bytes.get(start..stop).unwrap_or_default();
         let trace_id = TraceId::from_slice(slice(trace_id)).filter(|id| !id.is_zero());
         let span_id = SpanId::from_slice(slice(span_id)).filter(|id| !id.is_zero());

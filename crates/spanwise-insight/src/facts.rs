@@ -1,0 +1,159 @@
+//! Everything that one trace says about its time: contracts §3 is this, as JSON.
+
+use std::collections::BTreeMap;
+
+use spanwise_model::{SpanKind, StatusCode, Trace};
+
+use crate::critical_path::{CriticalPath, Relation, critical_path, relation};
+use crate::tree::Tree;
+
+/// Per span, at the span's place in the trace. Durations in nanoseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SpanFacts {
+    /// Time in which no child ran.
+    pub self_ns: u64,
+    /// Time on the critical path that no deeper span explains.
+    pub critical_ns: u64,
+    /// Of `async`, `detached`, `missing_parent`, `skew`.
+    pub flags: Vec<&'static str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceTime {
+    pub service: String,
+    pub ns: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TraceFacts {
+    pub tree: Tree,
+    /// The span that the trace is named after: the single root, else the earliest root.
+    pub root: Option<usize>,
+    pub start_unix_nano: u64,
+    /// The root's duration, or first start to last end without a single root.
+    pub duration_ns: u64,
+    pub error_count: usize,
+    pub spans: Vec<SpanFacts>,
+    pub critical_path: CriticalPath,
+    /// Sums to `duration_ns`; largest first. Time in which no span ran stands under [`NO_SPAN`].
+    pub critical_by_service: Vec<ServiceTime>,
+    /// Service and number of its spans; most spans first.
+    pub services: Vec<(String, usize)>,
+}
+
+/// Stands for a service where no span of the trace ran.
+pub const NO_SPAN: &str = "(no span)";
+
+pub fn trace_facts(trace: &Trace) -> TraceFacts {
+    let tree = Tree::of(trace);
+    let path = critical_path(trace, &tree);
+    let mut spans: Vec<SpanFacts> = (0..trace.spans.len()).map(|place| span_facts(trace, &tree, place)).collect();
+    let mut by_service: BTreeMap<&str, u64> = BTreeMap::new();
+    for segment in &path.segments {
+        let ns = segment.end_unix_nano - segment.start_unix_nano;
+        let service = match segment.span {
+            Some(place) => {
+                spans[place].critical_ns += ns;
+                trace.spans[place].resource.service_name()
+            }
+            None => NO_SPAN,
+        };
+        *by_service.entry(service).or_default() += ns;
+    }
+    let mut services: BTreeMap<&str, usize> = BTreeMap::new();
+    for span in &trace.spans {
+        *services.entry(span.resource.service_name()).or_default() += 1;
+    }
+    let mut critical_by_service: Vec<_> =
+        by_service.into_iter().map(|(service, ns)| ServiceTime { service: service.to_owned(), ns }).collect();
+    critical_by_service.sort_by_key(|service| std::cmp::Reverse(service.ns));
+    let mut services: Vec<_> = services.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+    services.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    TraceFacts {
+        root: tree.single_root().or_else(|| tree.roots.first().copied()),
+        start_unix_nano: path.start_unix_nano,
+        duration_ns: path.end_unix_nano - path.start_unix_nano,
+        error_count: trace.spans.iter().filter(|span| span.span.status.code == StatusCode::Error).count(),
+        spans,
+        critical_path: path,
+        critical_by_service,
+        services,
+        tree,
+    }
+}
+
+fn span_facts(trace: &Trace, tree: &Tree, place: usize) -> SpanFacts {
+    let span = &trace.spans[place].span;
+    let mut flags = Vec::new();
+    if tree.orphan[place] {
+        flags.push("missing_parent");
+    }
+    if let Some(parent) = tree.parent[place] {
+        match relation(trace, parent, place) {
+            Relation::Awaited => {}
+            Relation::Async => flags.push("async"),
+            Relation::Detached => flags.push("detached"),
+        }
+        if is_skewed(trace, parent, place) {
+            flags.push("skew");
+        }
+    }
+    if span.end_unix_nano < span.start_unix_nano && !flags.contains(&"skew") {
+        flags.push("skew");
+    }
+    SpanFacts { self_ns: self_time(trace, tree, place), critical_ns: 0, flags }
+}
+
+/// A server cannot have started before its client asked, nor ended after the client had its answer.
+fn is_skewed(trace: &Trace, parent: usize, child: usize) -> bool {
+    let (parent, child) = (&trace.spans[parent].span, &trace.spans[child].span);
+    parent.kind == SpanKind::Client
+        && child.kind == SpanKind::Server
+        && (child.start_unix_nano < parent.start_unix_nano || child.end_unix_nano > parent.end_unix_nano)
+}
+
+/// The span's duration less the union of its children's times.
+fn self_time(trace: &Trace, tree: &Tree, place: usize) -> u64 {
+    let span = &trace.spans[place].span;
+    let mut covered = 0;
+    let mut at = span.start_unix_nano;
+    // Children are in order of start.
+    for child in &tree.children[place] {
+        let child = &trace.spans[*child].span;
+        let start = child.start_unix_nano.max(at);
+        let end = child.end_unix_nano.min(span.end_unix_nano);
+        if start < end {
+            covered += end - start;
+            at = end;
+        }
+    }
+    span.duration_ns() - covered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::tests::trace;
+
+    #[test]
+    fn self_time_is_what_no_child_covers() {
+        let facts = trace_facts(&trace(&[(1, 0, 0, 100), (2, 1, 10, 40), (3, 1, 30, 60), (4, 1, 90, 130)]));
+        let self_ns: Vec<_> = facts.spans.iter().map(|span| span.self_ns).collect();
+        assert_eq!(self_ns, [40, 30, 30, 40]);
+        assert_eq!(facts.spans[3].flags, ["async"]);
+    }
+
+    #[test]
+    fn critical_time_by_service_sums_to_the_duration() {
+        let facts = trace_facts(&trace(&[(1, 0, 0, 40), (2, 0, 60, 100)]));
+        assert_eq!(facts.duration_ns, 100);
+        assert_eq!(facts.critical_by_service.iter().map(|service| service.ns).sum::<u64>(), 100);
+        assert_eq!(facts.critical_by_service[1], ServiceTime { service: NO_SPAN.to_owned(), ns: 20 });
+    }
+
+    #[test]
+    fn an_empty_trace_has_no_facts() {
+        let facts = trace_facts(&Trace::default());
+        assert_eq!((facts.root, facts.duration_ns), (None, 0));
+    }
+}

@@ -1,0 +1,3 @@
+pub mod jaeger;
+pub mod tempo_json;
+pub mod trace_json;

@@ -1,0 +1,1 @@
+pub mod tree_text;

@@ -1,0 +1,3 @@
+//! Load with honest figures.
+
+pub mod workload;

@@ -1,0 +1,4 @@
+mod api;
+mod cli;
+mod load;
+fn main() {}

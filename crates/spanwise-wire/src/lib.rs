@@ -5,11 +5,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod answer;
 pub mod batch;
 pub mod decode;
 pub mod encode;
 pub mod frame;
 pub mod inflate;
+pub mod json;
 mod repair;
 mod scan;
 pub mod view;

@@ -3,6 +3,8 @@
 //! Spanwise is lossless: no limit truncates or redacts what it accepts. A limit refuses a request, rejects one span
 //! alone, or bounds what a reader may ask for.
 
+use std::time::Duration;
+
 // ---- OTLP at the door -------------------------------------------------------------------------------------------
 
 /// gRPC message after decompression: grpc-go's default, which every OTLP client assumes.
@@ -50,12 +52,33 @@ pub const QUERY_REGEX_PROGRAM_BYTES: usize = 1 << 20;
 /// Traces one search may return: Tempo's `max_result_limit`.
 pub const SEARCH_LIMIT: usize = 262_144;
 
+// ---- Config -----------------------------------------------------------------------------------------------------
+
+/// One source of a config, and one expanded value: the largest published collector configs are below 100 KiB.
+pub const CONFIG_BYTES: usize = 4 << 20;
+/// Nesting of a config: the deepest documented key of any collector component lies 9 levels down.
+pub const CONFIG_DEPTH: usize = 64;
+/// Values of a config with its aliases unfolded.
+pub const CONFIG_NODES: usize = 100_000;
+/// References within what a reference named.
+pub const CONFIG_EXPANSION_DEPTH: usize = 10;
+
 // ---- HTTP servers -----------------------------------------------------------------------------------------------
 
+/// Connections of one listener: below the usual 65,536 file descriptors of a service, with room for files.
+pub const CONNECTIONS: usize = 16_384;
+/// A TLS handshake takes two round trips; slower peers are slow on purpose.
+pub const TLS_HANDSHAKE: Duration = Duration::from_secs(5);
+/// Between two pieces of a request's body. An exporter on the worst link sends something in that time.
+pub const BODY_STALL: Duration = Duration::from_secs(10);
+/// Requests that one HTTP/2 connection may have open: grpc-go's clients use a handful, a proxy hundreds.
+pub const HTTP2_STREAMS: u32 = 256;
 /// Header block of a request.
 pub const HTTP_HEADER_BYTES: usize = 64 << 10;
 /// Bytes read of a peer's answer to an export: its status details are all we use.
 pub const PEER_ANSWER_BYTES: usize = 64 << 10;
+/// How long an exporter may go on sending once the process ends; what is left then is counted as dropped.
+pub const EXPORTER_DRAIN: Duration = Duration::from_secs(5);
 /// Longest wait a peer's retry hint can impose.
 pub const PEER_RETRY_AFTER_SECONDS: u64 = 300;
 

@@ -1,0 +1,40 @@
+# Spanwise. `make help` lists what there is. Every target sets up what it needs, can be repeated, and works offline
+# once warm. Build output lives outside the checkout, so that a fresh clone builds warm.
+
+export CARGO_TARGET_DIR ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/spanwise/target
+CARGO ?= cargo
+DEMO_ARGS ?=
+
+.PHONY: help test demo build bench fmt lint ui crash clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+test: ## everything that continuous integration checks
+	@scripts/test.sh
+
+demo: ## build, start, send real traffic, print the address of the page
+	@scripts/demo.sh $(DEMO_ARGS)
+
+build: ui ## the optimised program with the page inside; prints its path
+	@$(CARGO) build --release -p spanwise
+	@echo "$(CARGO_TARGET_DIR)/release/spanwise"
+
+bench: build ## the measurements of docs/benchmarks.md
+	@scripts/bench.sh
+
+crash: ## five hundred rounds of load, kill -9, restart, compare
+	@SPANWISE_CRASH_CYCLES=500 $(CARGO) test --profile ci -p spanwise --test it crash -- --nocapture
+
+fmt: ## format all sources
+	@$(CARGO) fmt --all
+
+lint: ## formatting and clippy
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --profile ci --workspace --all-targets -- -D warnings
+
+ui: ## build the page into ui/dist
+	@scripts/ui.sh
+
+clean: ## remove what was built inside the checkout
+	@rm -rf ui/dist ui/node_modules .venv

@@ -1,0 +1,12 @@
+//! Exporters: one file each, and one line here.
+
+pub mod client;
+pub mod debug;
+pub mod nop;
+pub mod otlp;
+pub mod otlphttp;
+pub mod queue;
+
+use crate::component::Factory;
+
+pub const ALL: &[Factory] = &[debug::FACTORY, nop::FACTORY, otlp::FACTORY, otlphttp::FACTORY];

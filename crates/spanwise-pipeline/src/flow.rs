@@ -1,0 +1,93 @@
+//! What flows: a batch with the memory it was admitted under, and the answer it gets.
+//!
+//! [`Consumer::consume`] returning `Ok` is the *held* stage of an acknowledgement: the stage that returned it has
+//! taken the spans over and the caller is free. A stage that only passes on returns what the next one returned, so
+//! that a receiver's `Ok` means what the first holding stage promises: for the store, that the spans are synced.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use spanwise_model::budget::Charge;
+use spanwise_wire::Batch;
+use spanwise_wire::answer::Code;
+
+/// A batch on its way. Cloning counts references; memory is given back when the last clone is gone.
+#[derive(Debug, Clone)]
+pub struct Payload {
+    pub batch: Batch,
+    /// Held for as long as any part of the batch is.
+    pub charges: Vec<Arc<Charge>>,
+    pub metadata: Arc<Metadata>,
+}
+
+/// Headers of the request that brought a batch, as far as the config asks for them (`metadata_keys`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Metadata(pub Vec<(String, String)>);
+
+impl Payload {
+    pub fn new(batch: Batch) -> Self {
+        Self { batch, charges: Vec::new(), metadata: Arc::default() }
+    }
+
+    /// The same admission and origin with other spans.
+    pub fn with_batch(&self, batch: Batch) -> Self {
+        Self { batch, charges: self.charges.clone(), metadata: Arc::clone(&self.metadata) }
+    }
+}
+
+/// Why a batch was not taken. The caller still has it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    pub code: Code,
+    pub message: String,
+    /// When trying again may help.
+    pub retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// Try again: memory, a queue or the disk is full, or the process is ending.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self { code: Code::Unavailable, message: message.into(), retry_after: Some(Duration::from_secs(1)) }
+    }
+
+    /// Trying again gives the same.
+    pub fn permanent(message: impl Into<String>) -> Self {
+        Self { code: Code::InvalidArgument, message: message.into(), retry_after: None }
+    }
+
+    /// OTLP's list of answers after which a client tries again.
+    pub fn is_retryable(&self) -> bool {
+        match self.code {
+            Code::ResourceExhausted => self.retry_after.is_some(),
+            code => matches!(
+                code,
+                Code::Cancelled
+                    | Code::DeadlineExceeded
+                    | Code::Aborted
+                    | Code::OutOfRange
+                    | Code::Unavailable
+                    | Code::DataLoss
+            ),
+        }
+    }
+}
+
+/// A stage of the graph, seen from the one before it.
+#[async_trait]
+pub trait Consumer: Send + Sync {
+    /// Takes the batch over, or refuses all of it.
+    async fn consume(&self, payload: Payload) -> Result<(), Refusal>;
+}
+
+/// Hands each batch to several stages. Refused when any of them refuses; those that took it keep it.
+pub struct FanOut(pub Vec<Arc<dyn Consumer>>);
+
+#[async_trait]
+impl Consumer for FanOut {
+    async fn consume(&self, payload: Payload) -> Result<(), Refusal> {
+        let answers = self.0.iter().map(|consumer| consumer.consume(payload.clone()));
+        futures::future::join_all(answers).await.into_iter().collect()
+    }
+}

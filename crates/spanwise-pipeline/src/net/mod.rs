@@ -1,0 +1,7 @@
+//! Sockets: listeners that survive every accept error, TLS on both sides.
+
+pub mod listen;
+pub mod tls;
+
+pub use listen::{Listener, Stream};
+pub use tls::{ClientTls, ServerTls};

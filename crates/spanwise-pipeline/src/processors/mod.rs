@@ -1,0 +1,8 @@
+//! Processors: one file each, and one line here.
+
+pub mod batch;
+pub mod memory_limiter;
+
+use crate::component::Factory;
+
+pub const ALL: &[Factory] = &[batch::FACTORY, memory_limiter::FACTORY];

@@ -1,0 +1,222 @@
+//! From a request's body to an answer, whatever carried it: admit, inflate, validate, hand on, count.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use spanwise_model::budget::{Charge, MemoryBudget};
+use spanwise_model::{Limits, limits};
+use spanwise_wire::answer::{Code, PartialSuccess, RpcStatus};
+use spanwise_wire::inflate::{Encoding, InflateError, inflate};
+use spanwise_wire::json::otlp_json_to_proto;
+use spanwise_wire::{Batch, Compressed, Malformed};
+
+use crate::component::{BuildContext, Outputs};
+use crate::flow::{Metadata, Payload, Refusal};
+use crate::telemetry::Counter;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    Traces,
+    Metrics,
+    Logs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Proto,
+    Json,
+}
+
+/// A refusal before a batch existed, for both protocols.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    pub status: RpcStatus,
+    /// What HTTP says where it differs from the code's own status.
+    pub http: Option<u16>,
+}
+
+impl Rejection {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { status: RpcStatus { code, message: message.into(), retry_after: None }, http: None }
+    }
+
+    pub fn with_http(mut self, status: u16) -> Self {
+        self.http = Some(status);
+        self
+    }
+
+    fn too_large(message: String) -> Self {
+        Self::new(Code::InvalidArgument, message).with_http(413)
+    }
+
+    pub fn http_status(&self) -> u16 {
+        self.http.unwrap_or_else(|| self.status.code.http_status())
+    }
+}
+
+impl From<Refusal> for Rejection {
+    fn from(refusal: Refusal) -> Self {
+        let Refusal { code, message, retry_after } = refusal;
+        Self { status: RpcStatus { code, message, retry_after }, http: None }
+    }
+}
+
+pub struct Admission {
+    next: Outputs,
+    memory: MemoryBudget,
+    limits: Limits,
+    accepted: Counter,
+    refused: Counter,
+    rejected: Counter,
+    repaired: Counter,
+    requests_refused: Counter,
+    discarded_metrics: Counter,
+    discarded_logs: Counter,
+}
+
+impl Admission {
+    pub fn new(context: &BuildContext, next: Outputs, transport: &'static str, message_bytes: usize) -> Self {
+        let telemetry = &context.telemetry;
+        let id = context.id.to_string();
+        let labels: &[(&'static str, &str)] = &[("receiver", &id), ("transport", transport)];
+        let discarded = |signal: &str| {
+            let help = "Requests of a signal without a pipeline, accepted and discarded.";
+            telemetry.counter("spanwise_discarded_requests", help, &[("receiver", &id), ("signal", signal)])
+        };
+        Self {
+            next,
+            memory: context.memory.clone(),
+            limits: Limits::with_message_bytes(message_bytes),
+            accepted: telemetry.counter("otelcol_receiver_accepted_spans", "Spans pushed into the pipeline.", labels),
+            refused: telemetry.counter("otelcol_receiver_refused_spans", "Spans refused by the pipeline.", labels),
+            rejected: telemetry.counter("spanwise_receiver_rejected_spans", "Invalid spans, rejected alone.", labels),
+            repaired: telemetry.counter("spanwise_receiver_repaired_strings", "Texts of invalid UTF-8.", labels),
+            requests_refused: telemetry.counter(
+                "spanwise_receiver_refused_requests",
+                "Requests refused before their spans could be counted.",
+                labels,
+            ),
+            discarded_metrics: discarded("metrics"),
+            discarded_logs: discarded("logs"),
+        }
+    }
+
+    pub fn message_bytes(&self) -> usize {
+        self.limits.message_bytes
+    }
+
+    /// Memory for a body that is about to be read. Cheap: nothing was read yet.
+    pub fn admit(&self, bytes: usize) -> Result<Charge, Rejection> {
+        if bytes > self.limits.message_bytes {
+            self.requests_refused.add(1);
+            let limit = self.limits.message_bytes;
+            return Err(Rejection::too_large(format!("message of {bytes} bytes is larger than the limit of {limit}")));
+        }
+        self.memory.try_charge(bytes).ok_or_else(|| self.out_of_memory())
+    }
+
+    pub fn out_of_memory(&self) -> Rejection {
+        self.requests_refused.add(1);
+        let message = format!("memory limit of {} bytes is reached: try again", self.memory.limit());
+        Refusal::unavailable(message).into()
+    }
+
+    /// Takes a whole body. `Ok` is what the answer's `partial_success` says.
+    pub async fn take(
+        &self,
+        signal: Signal,
+        format: Format,
+        encoding: Encoding,
+        body: Bytes,
+        mut charge: Charge,
+        metadata: Metadata,
+    ) -> Result<PartialSuccess, Rejection> {
+        match signal {
+            Signal::Metrics => return self.discard(self.next.discard_metrics, &self.discarded_metrics, "metrics"),
+            Signal::Logs => return self.discard(self.next.discard_logs, &self.discarded_logs, "logs"),
+            Signal::Traces => {}
+        }
+        let Some(next) = self.next.traces.clone() else {
+            return Err(Rejection::new(Code::Unimplemented, "no traces pipeline uses this receiver"));
+        };
+        let parsed = self.parse(format, encoding, body, &mut charge).inspect_err(|_| self.requests_refused.add(1))?;
+        self.rejected.add(parsed.rejected.spans);
+        self.repaired.add(parsed.repaired_strings);
+        let partial =
+            PartialSuccess { rejected_spans: parsed.rejected.spans, message: parsed.rejected.message.clone() };
+        if parsed.batch.is_empty() {
+            return Ok(partial);
+        }
+        let spans = parsed.batch.len_spans() as u64;
+        let payload =
+            Payload { batch: parsed.batch, charges: vec![Arc::new(charge)], metadata: Arc::new(metadata) };
+        match next.consume(payload).await {
+            Ok(()) => {
+                self.accepted.add(spans);
+                Ok(partial)
+            }
+            Err(refusal) => {
+                self.refused.add(spans);
+                Err(refusal.into())
+            }
+        }
+    }
+
+    fn parse(
+        &self,
+        format: Format,
+        encoding: Encoding,
+        body: Bytes,
+        charge: &mut Charge,
+    ) -> Result<spanwise_wire::Parsed, Rejection> {
+        let limit = self.limits.message_bytes;
+        let inflated = match encoding {
+            Encoding::Identity => body.clone(),
+            encoding => {
+                // What it may become is not known before it is: the worst case is held while inflating.
+                let worst = limit.min(body.len().saturating_mul(limits::INFLATE_RATIO).max(1 << 16));
+                let before = charge.bytes();
+                if !charge.grow(worst) {
+                    return Err(self.out_of_memory());
+                }
+                let inflated = inflate(encoding, &body, limit).map_err(|error| match error {
+                    InflateError::Corrupt { .. } => Rejection::new(Code::InvalidArgument, error.to_string()),
+                    error => Rejection::too_large(error.to_string()),
+                })?;
+                charge.shrink_to(before + inflated.len());
+                inflated
+            }
+        };
+        let malformed = |error: Malformed| match error.is_limit() {
+            true => Rejection::too_large(error.to_string()),
+            false => Rejection::new(Code::InvalidArgument, error.to_string()),
+        };
+        let proto = match format {
+            Format::Proto => inflated,
+            Format::Json => Bytes::from(otlp_json_to_proto(&inflated, &self.limits).map_err(malformed)?),
+        };
+        let mut parsed = Batch::parse(proto, &self.limits).map_err(malformed)?;
+        let indexed = parsed.batch.memory_bytes();
+        if charge.bytes() < indexed && !charge.grow(indexed - charge.bytes()) {
+            return Err(self.out_of_memory());
+        }
+        if encoding != Encoding::Identity && format == Format::Proto && parsed.is_verbatim() {
+            parsed.batch = parsed.batch.with_compressed(Compressed { encoding, bytes: body });
+        }
+        Ok(parsed)
+    }
+
+    fn discard(&self, accepted: bool, counter: &Counter, signal: &str) -> Result<PartialSuccess, Rejection> {
+        if !accepted {
+            return Err(Rejection::new(Code::Unimplemented, format!("no {signal} pipeline uses this receiver")));
+        }
+        counter.add(1);
+        Ok(PartialSuccess::default())
+    }
+}
+
+/// Whole seconds for `Retry-After`, at least one.
+pub fn retry_seconds(delay: Duration) -> u64 {
+    delay.as_secs().max(1)
+}

@@ -1,0 +1,277 @@
+//! OTLP over gRPC: our own unary framing on `h2`, so that a message is admitted by its declared length before it is
+//! buffered, and inflated here alone. Protocol: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use spanwise_model::budget::Charge;
+use spanwise_model::limits;
+use spanwise_wire::answer::{Code, RpcStatus};
+use spanwise_wire::inflate::Encoding;
+
+use super::admission::{Admission, Format, Rejection, Signal};
+use super::config::GrpcConfig;
+use crate::component::BuildContext;
+use crate::flow::Metadata;
+use crate::net::{Listener, Stream};
+
+const SERVICES: [(&str, Signal); 3] = [
+    ("/opentelemetry.proto.collector.trace.v1.TraceService/Export", Signal::Traces),
+    ("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", Signal::Metrics),
+    ("/opentelemetry.proto.collector.logs.v1.LogsService/Export", Signal::Logs),
+];
+
+/// Compressed flag and length.
+const FRAME_HEADER: usize = 5;
+
+/// Longest `grpc-timeout` unit is hours and eight digits; nobody waits longer than this.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
+pub async fn serve(listener: Listener, config: GrpcConfig, admission: Arc<Admission>, context: BuildContext) {
+    let (stop, tasks) = (context.stop.clone(), context.tasks.clone());
+    let streams = match config.max_concurrent_streams {
+        0 => limits::HTTP2_STREAMS,
+        streams => streams,
+    };
+    let include_metadata = config.include_metadata;
+    let connection_stop = stop.clone();
+    listener
+        .serve(stop, tasks, move |stream| {
+            connection(stream, streams, include_metadata, Arc::clone(&admission), connection_stop.clone())
+        })
+        .await;
+}
+
+async fn connection(
+    stream: Box<dyn Stream>,
+    streams: u32,
+    include_metadata: bool,
+    admission: Arc<Admission>,
+    stop: tokio_util::sync::CancellationToken,
+) {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .max_concurrent_streams(streams)
+        .max_header_list_size(limits::HTTP_HEADER_BYTES as u32)
+        .initial_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .max_send_buffer_size(256 << 10);
+    let handshake = tokio::time::timeout(limits::BODY_STALL, builder.handshake::<_, Bytes>(stream)).await;
+    let Ok(Ok(mut connection)) = handshake else { return };
+    let mut stopping = false;
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled(), if !stopping => {
+                // What is open is finished; the peer learns that it should go elsewhere.
+                connection.graceful_shutdown();
+                stopping = true;
+                continue;
+            }
+            accepted = connection.accept() => accepted,
+        };
+        match accepted {
+            Some(Ok((request, respond))) => {
+                let admission = Arc::clone(&admission);
+                tokio::spawn(async move {
+                    if let Err(error) = call(request, respond, include_metadata, &admission).await {
+                        tracing::debug!(%error, "gRPC stream ended");
+                    }
+                });
+            }
+            Some(Err(error)) => {
+                tracing::debug!(%error, "gRPC connection ended");
+                return;
+            }
+            None => return,
+        }
+    }
+}
+
+async fn call(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    include_metadata: bool,
+    admission: &Admission,
+) -> Result<(), h2::Error> {
+    let is_grpc = request
+        .headers()
+        .get(http::header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    if request.method() != Method::POST || !is_grpc {
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        respond.send_response(response, true)?;
+        return Ok(());
+    }
+    let deadline = timeout(request.headers()).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
+    let answer = match tokio::time::timeout(deadline, answer(request, include_metadata, admission)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Rejection::new(Code::DeadlineExceeded, "the caller's deadline passed")),
+    };
+    let mut response = Response::new(());
+    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    match answer {
+        Ok(message) => {
+            let mut stream = respond.send_response(response, false)?;
+            stream.send_data(frame(&message), false)?;
+            send_status(&mut stream, &RpcStatus { code: Code::Ok, message: String::new(), retry_after: None })
+        }
+        Err(rejection) => {
+            put_status(response.headers_mut(), &rejection.status);
+            respond.send_response(response, true)?;
+            Ok(())
+        }
+    }
+}
+
+async fn answer(
+    request: Request<RecvStream>,
+    include_metadata: bool,
+    admission: &Admission,
+) -> Result<Vec<u8>, Rejection> {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path();
+    let Some((_, signal)) = SERVICES.iter().find(|(known, _)| *known == path) else {
+        return Err(Rejection::new(Code::Unimplemented, format!("unknown method {path}")));
+    };
+    let named = parts.headers.get("grpc-encoding").map(|value| value.to_str().unwrap_or("?")).unwrap_or("identity");
+    let Some(encoding) = Encoding::from_name(named) else {
+        return Err(Rejection::new(Code::Unimplemented, format!("unsupported grpc-encoding {named:?}")));
+    };
+    let metadata = if include_metadata { metadata(&parts.headers) } else { Metadata::default() };
+    let (compressed, message, charge) = read_message(body, admission).await?;
+    let encoding = if compressed { encoding } else { Encoding::Identity };
+    let partial = admission.take(*signal, Format::Proto, encoding, message, charge, metadata).await?;
+    Ok(partial.to_proto())
+}
+
+/// Reads one length-prefixed message. Memory for all of it is charged as soon as its length is known.
+async fn read_message(mut body: RecvStream, admission: &Admission) -> Result<(bool, Bytes, Charge), Rejection> {
+    let mut buffer = BytesMut::new();
+    let mut charge = None;
+    let mut wanted = FRAME_HEADER;
+    let invalid = |message: &str| Rejection::new(Code::InvalidArgument, message);
+    loop {
+        if charge.is_none() && buffer.len() >= FRAME_HEADER {
+            let length = u32::from_be_bytes([buffer[1], buffer[2], buffer[3], buffer[4]]) as usize;
+            charge = Some(admission.admit(length)?);
+            wanted = FRAME_HEADER + length;
+            buffer.reserve(wanted.saturating_sub(buffer.len()).min(1 << 20));
+        }
+        let chunk = tokio::time::timeout(limits::BODY_STALL, body.data()).await;
+        let chunk = chunk.map_err(|_| Rejection::new(Code::DeadlineExceeded, "the message did not arrive in time"))?;
+        match chunk {
+            Some(Ok(chunk)) => {
+                let _ = body.flow_control().release_capacity(chunk.len());
+                if buffer.len() + chunk.len() > wanted.max(FRAME_HEADER) && charge.is_some() {
+                    return Err(invalid("more than one message in a unary call"));
+                }
+                buffer.extend_from_slice(&chunk);
+            }
+            Some(Err(_)) => return Err(Rejection::new(Code::Cancelled, "the stream was reset")),
+            None => break,
+        }
+    }
+    match (buffer.first().copied(), charge) {
+        (Some(flag @ (0 | 1)), Some(charge)) if buffer.len() == wanted => {
+            Ok((flag == 1, buffer.freeze().slice(FRAME_HEADER..), charge))
+        }
+        (Some(0 | 1), Some(_)) if buffer.len() > wanted => Err(invalid("more than one message in a unary call")),
+        (Some(0 | 1) | None, _) => Err(invalid("the stream ended inside its message")),
+        (Some(_), _) => Err(invalid("unknown flag before the message")),
+    }
+}
+
+fn metadata(headers: &HeaderMap) -> Metadata {
+    let pairs = headers.iter().filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));
+    Metadata(pairs.collect())
+}
+
+/// `grpc-timeout`: up to eight digits and a unit.
+fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let unit = text.chars().last()?;
+    let digits = text.strip_suffix(unit).filter(|digits| (1..=8).contains(&digits.len()))?;
+    let count: u64 = digits.parse().ok()?;
+    match unit {
+        'H' => Some(Duration::from_secs(count * 3600)),
+        'M' => Some(Duration::from_secs(count * 60)),
+        'S' => Some(Duration::from_secs(count)),
+        'm' => Some(Duration::from_millis(count)),
+        'u' => Some(Duration::from_micros(count)),
+        'n' => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
+fn frame(message: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(FRAME_HEADER + message.len());
+    out.put_u8(0);
+    out.put_u32(message.len() as u32);
+    out.extend_from_slice(message);
+    out.freeze()
+}
+
+fn send_status(stream: &mut SendStream<Bytes>, status: &RpcStatus) -> Result<(), h2::Error> {
+    let mut trailers = HeaderMap::new();
+    put_status(&mut trailers, status);
+    stream.send_trailers(trailers)
+}
+
+fn put_status(headers: &mut HeaderMap, status: &RpcStatus) {
+    headers.insert("grpc-status", HeaderValue::from(status.code as u16));
+    if !status.message.is_empty() {
+        if let Ok(message) = HeaderValue::from_str(&percent(&status.message)) {
+            headers.insert("grpc-message", message);
+        }
+        let details = base64::engine::general_purpose::STANDARD_NO_PAD.encode(status.to_proto());
+        if let Ok(details) = HeaderValue::from_str(&details) {
+            headers.insert("grpc-status-details-bin", details);
+        }
+    }
+}
+
+/// What is not printable ASCII, and `%` itself, as `%XX`.
+fn percent(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_read_in_every_unit() {
+        for (text, expected) in [
+            ("5S", Some(Duration::from_secs(5))),
+            ("100m", Some(Duration::from_millis(100))),
+            ("1H", Some(Duration::from_secs(3600))),
+            ("123456789S", None),
+            ("S", None),
+            ("5", None),
+        ] {
+            let headers = HeaderMap::from_iter([(
+                http::HeaderName::from_static("grpc-timeout"),
+                HeaderValue::from_str(text).unwrap(),
+            )]);
+            assert_eq!(timeout(&headers), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn messages_are_percent_encoded() {
+        assert_eq!(percent("50% über"), "50%25 %C3%BCber");
+    }
+}

@@ -1,0 +1,105 @@
+//! The columns of a block: the fixed ones, and one for each attribute key and type that is frequent enough.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use rustc_hash::FxHashMap;
+
+use super::shred::{ColumnType, cell};
+use spanwise_wire::view::Fields;
+
+/// A key gets a column when at least this share of the block's spans has it: 1/100.
+const SHARE: usize = 100;
+/// Most attribute columns of one block: each costs about 2 KiB of metadata.
+const MOST: usize = 256;
+
+/// Names of attribute columns begin with this; the type stands behind a `:`.
+const PREFIX: &str = "attr.";
+
+pub const TRACE_ID: usize = 0;
+pub const SPAN_ID: usize = 1;
+pub const PARENT_SPAN_ID: usize = 2;
+pub const START: usize = 3;
+pub const DURATION: usize = 4;
+pub const KIND: usize = 5;
+pub const STATUS: usize = 6;
+pub const FLAGS: usize = 7;
+pub const NAME: usize = 8;
+pub const RESOURCE: usize = 10;
+pub const SCOPE: usize = 11;
+pub const LAYOUT: usize = 12;
+pub const RESIDUAL: usize = 13;
+/// Attribute columns begin here.
+pub const ATTRIBUTES: usize = 14;
+
+/// The attribute columns of a block, in order.
+#[derive(Debug, Clone, Default)]
+pub struct AttributeColumns {
+    pub columns: Vec<(String, ColumnType)>,
+}
+
+impl AttributeColumns {
+    /// Chooses the columns for these spans.
+    pub fn choose<'a>(spans: impl Iterator<Item = &'a [u8]>) -> Self {
+        let mut counts: FxHashMap<(&str, ColumnType), usize> = FxHashMap::default();
+        let mut total = 0usize;
+        for span in spans {
+            total += 1;
+            for field in Fields::new(span).filter(|field| field.number == 9) {
+                if let Some((key, cell)) = cell(field.value.bytes()) {
+                    *counts.entry((key, cell.column_type())).or_default() += 1;
+                }
+            }
+        }
+        let least = total.div_ceil(SHARE).max(1);
+        let mut frequent: Vec<_> = counts.into_iter().filter(|(_, count)| *count >= least).collect();
+        frequent.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+        frequent.truncate(MOST);
+        let mut columns: Vec<_> = frequent.into_iter().map(|((key, kind), _)| (key.to_owned(), kind)).collect();
+        columns.sort();
+        Self { columns }
+    }
+
+    pub fn lookup(&self) -> FxHashMap<(&str, ColumnType), usize> {
+        self.columns.iter().enumerate().map(|(number, (key, kind))| ((key.as_str(), *kind), number)).collect()
+    }
+
+    /// Reads the columns back from a block's schema.
+    pub fn of_schema(schema: &Schema) -> Self {
+        let parse = |field: &Arc<Field>| {
+            let (key, kind) = field.name().strip_prefix(PREFIX)?.rsplit_once(':')?;
+            let kind = ColumnType::ALL.into_iter().find(|known| known.name() == kind)?;
+            Some((key.to_owned(), kind))
+        };
+        Self { columns: schema.fields().iter().filter_map(parse).collect() }
+    }
+
+    pub fn schema(&self) -> Schema {
+        let mut fields = vec![
+            Field::new("trace_id", DataType::FixedSizeBinary(16), false),
+            Field::new("span_id", DataType::FixedSizeBinary(8), false),
+            Field::new("parent_span_id", DataType::FixedSizeBinary(8), true),
+            Field::new("start_unix_nano", DataType::UInt64, false),
+            Field::new("duration_ns", DataType::Int64, false),
+            Field::new("kind", DataType::UInt8, false),
+            Field::new("status", DataType::UInt8, false),
+            Field::new("flags", DataType::UInt32, false),
+            Field::new("name", DataType::Utf8, false),
+            Field::new("service", DataType::Utf8, false),
+            Field::new("resource", DataType::Binary, false),
+            Field::new("scope", DataType::Binary, false),
+            Field::new("layout", DataType::Binary, false),
+            Field::new("residual", DataType::Binary, false),
+        ];
+        for (key, kind) in &self.columns {
+            let data_type = match kind {
+                ColumnType::Str => DataType::Utf8,
+                ColumnType::Bool => DataType::Boolean,
+                ColumnType::Int => DataType::Int64,
+                ColumnType::Double => DataType::Float64,
+            };
+            fields.push(Field::new(format!("{PREFIX}{key}:{}", kind.name()), data_type, true));
+        }
+        Schema::new(fields)
+    }
+}

@@ -1,0 +1,38 @@
+//! One block: `spans.parquet`, `traces.idx` and `catalogue.json` in a directory named by the block's id.
+//!
+//! Rows are spans, ordered by trace id, then start. `docs/storage.md` describes the columns for readers of other
+//! engines.
+
+mod columns;
+mod index;
+mod read;
+mod shred;
+mod write;
+
+pub use index::TraceIndex;
+pub use read::BlockReader;
+pub use write::{BuiltBlock, build};
+
+/// Format version, in every block's Parquet metadata and in the manifest.
+pub const FORMAT_VERSION: u32 = 1;
+
+pub const SPANS_FILE: &str = "spans.parquet";
+pub const INDEX_FILE: &str = "traces.idx";
+pub const CATALOGUE_FILE: &str = "catalogue.json";
+
+#[derive(Debug, thiserror::Error)]
+pub enum BlockError {
+    #[error(transparent)]
+    Disk(#[from] spanwise_journal::DiskError),
+    #[error("cannot read block {block}: {reason}")]
+    Corrupt { block: String, reason: String },
+    #[error("cannot write block: {0}")]
+    Write(String),
+}
+
+impl BlockError {
+    /// The block was deleted after the snapshot that named it was taken: a fresh snapshot has its successor.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, BlockError::Disk(error) if error.is_missing())
+    }
+}

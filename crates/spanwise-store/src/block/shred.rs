@@ -1,0 +1,226 @@
+//! A span's bytes into columns and back. Lossless: what comes back is the same message, byte layout aside.
+//!
+//! Ids, times, name, kind, status code and flags have columns of their own. An attribute whose key and type have a
+//! column in this block goes there; the span's *layout* says, for each attribute in order, which column holds it (1 +
+//! its number) or that it stands raw in the residual (0). Everything else is residual, as raw fields in their order.
+
+use spanwise_wire::encode::{
+    put_fixed32, put_fixed64, put_len_field, put_message, put_str, put_tag, put_uint, put_varint,
+};
+use spanwise_wire::view::{FieldValue, Fields, ValueView, key_value};
+use spanwise_wire::SpanRef;
+
+/// Types that attribute columns can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ColumnType {
+    Str,
+    Bool,
+    Int,
+    Double,
+}
+
+impl ColumnType {
+    pub const ALL: [ColumnType; 4] = [ColumnType::Str, ColumnType::Bool, ColumnType::Int, ColumnType::Double];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            ColumnType::Str => "string",
+            ColumnType::Bool => "bool",
+            ColumnType::Int => "int",
+            ColumnType::Double => "double",
+        }
+    }
+}
+
+/// A value that an attribute column can hold.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Cell<'a> {
+    Str(&'a str),
+    Bool(bool),
+    Int(i64),
+    Double(f64),
+}
+
+impl Cell<'_> {
+    pub fn column_type(&self) -> ColumnType {
+        match self {
+            Cell::Str(_) => ColumnType::Str,
+            Cell::Bool(_) => ColumnType::Bool,
+            Cell::Int(_) => ColumnType::Int,
+            Cell::Double(_) => ColumnType::Double,
+        }
+    }
+}
+
+/// Key and cell of an attribute, when a column can hold all of it: a key, one value, nothing else.
+pub fn cell(key_value_body: &[u8]) -> Option<(&str, Cell<'_>)> {
+    let mut fields = Fields::new(key_value_body);
+    let (first, second) = (fields.next()?, fields.next()?);
+    if first.number != 1 || second.number != 2 || fields.next().is_some() {
+        return None;
+    }
+    let FieldValue::Len(value) = second.value else { return None };
+    let mut members = Fields::new(value);
+    let member = members.next()?;
+    if members.next().is_some() {
+        return None;
+    }
+    let view = key_value(key_value_body);
+    let cell = match (view.value, member.value) {
+        (ValueView::Str(text), _) => Cell::Str(text),
+        (ValueView::Bool(value), FieldValue::Varint(0 | 1)) => Cell::Bool(value),
+        (ValueView::Int(value), _) => Cell::Int(value),
+        (ValueView::Double(value), _) => Cell::Double(value),
+        _ => return None,
+    };
+    (!view.key.is_empty()).then_some((view.key, cell))
+}
+
+/// What a span leaves for its row beside the columns that [`SpanRef`] fills.
+#[derive(Debug, Default, PartialEq)]
+pub struct Shredded<'a> {
+    pub name: &'a str,
+    pub flags: u32,
+    /// Column number and value, each column at most once.
+    pub cells: Vec<(usize, Cell<'a>)>,
+    pub layout: Vec<u8>,
+    pub residual: Vec<u8>,
+}
+
+/// Takes a span apart. `column` answers the number of the column for a key and type, if the block has one.
+pub fn shred<'a>(body: &'a [u8], span: &SpanRef, column: impl Fn(&str, ColumnType) -> Option<usize>) -> Shredded<'a> {
+    let mut row = Shredded::default();
+    let mut statuses = 0;
+    for field in Fields::new(body) {
+        match (field.number, field.value) {
+            (1 | 2 | 4 | 7 | 8, _) => {}
+            (5, value) => row.name = value.text(),
+            (6, value) if value.uint() <= 5 => {}
+            // A kind that OTLP does not define stands in the residual, if it is the one that counts.
+            (6, _) if span.kind != 0 => {}
+            (9, FieldValue::Len(attribute)) => {
+                let found = cell(attribute).and_then(|(key, cell)| Some((column(key, cell.column_type())?, cell)));
+                match found.filter(|(number, _)| row.cells.iter().all(|(taken, _)| taken != number)) {
+                    Some((number, cell)) => {
+                        put_varint(&mut row.layout, number as u64 + 1);
+                        row.cells.push((number, cell));
+                    }
+                    None => {
+                        put_varint(&mut row.layout, 0);
+                        row.residual.extend_from_slice(field.raw);
+                    }
+                }
+            }
+            (15, FieldValue::Len(status)) => {
+                statuses += 1;
+                if statuses == 1 && !is_code_alone(status, span.status) {
+                    row.residual.extend_from_slice(field.raw);
+                }
+            }
+            (16, value) => row.flags = value.uint() as u32,
+            _ => row.residual.extend_from_slice(field.raw),
+        }
+    }
+    if statuses > 1 {
+        // Several are one message merged: rare enough to keep them all as they are.
+        return shred_with_raw_statuses(body, row);
+    }
+    row
+}
+
+fn is_code_alone(status: &[u8], code: u8) -> bool {
+    let mut fields = Fields::new(status);
+    let first = fields.next();
+    code != 0
+        && fields.next().is_none()
+        && matches!(first, Some(field) if field.number == 3 && field.value == FieldValue::Varint(u64::from(code)))
+}
+
+fn shred_with_raw_statuses<'a>(body: &'a [u8], mut row: Shredded<'a>) -> Shredded<'a> {
+    let kept = std::mem::take(&mut row.residual);
+    for field in Fields::new(&kept).filter(|field| field.number != 15) {
+        row.residual.extend_from_slice(field.raw);
+    }
+    for field in Fields::new(body).filter(|field| field.number == 15) {
+        row.residual.extend_from_slice(field.raw);
+    }
+    row
+}
+
+/// Puts a span together again. `cell` answers a column's key and this row's value.
+pub fn assemble<'a>(
+    span: &SpanRef,
+    name: &str,
+    flags: u32,
+    layout: &[u8],
+    residual: &[u8],
+    cell: impl Fn(usize) -> Option<(&'a str, Cell<'a>)>,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(residual.len() + 256);
+    put_len_field(&mut out, 1, &span.trace_id.0);
+    put_len_field(&mut out, 2, &span.span_id.0);
+    if !span.parent_span_id.is_zero() {
+        put_len_field(&mut out, 4, &span.parent_span_id.0);
+    }
+    put_str(&mut out, 5, name);
+    put_uint(&mut out, 6, u64::from(span.kind));
+    put_fixed64(&mut out, 7, span.start_unix_nano);
+    put_fixed64(&mut out, 8, span.end_unix_nano);
+    let mut raw_attributes = Fields::new(residual).filter(|field| field.number == 9);
+    let mut at = 0;
+    while at < layout.len() {
+        let Some(entry) = read_varint(layout, &mut at) else { break };
+        match entry {
+            0 => out.extend_from_slice(raw_attributes.next().map_or(&[][..], |field| field.raw)),
+            number => {
+                if let Some((key, cell)) = cell(number as usize - 1) {
+                    put_cell(&mut out, key, cell);
+                }
+            }
+        }
+    }
+    let mut has_status = false;
+    for field in Fields::new(residual).filter(|field| field.number != 9) {
+        has_status |= field.number == 15;
+        out.extend_from_slice(field.raw);
+    }
+    if span.status != 0 && !has_status {
+        put_message(&mut out, 15, |out| put_uint(out, 3, u64::from(span.status)));
+    }
+    put_fixed32(&mut out, 16, flags);
+    out
+}
+
+fn read_varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
+    let mut value = 0u64;
+    for shift in (0..63).step_by(7) {
+        let byte = *bytes.get(*at)?;
+        *at += 1;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+fn put_cell(out: &mut Vec<u8>, key: &str, cell: Cell<'_>) {
+    put_message(out, 9, |out| {
+        put_str(out, 1, key);
+        put_message(out, 2, |out| match cell {
+            Cell::Str(text) => put_len_field(out, 1, text.as_bytes()),
+            Cell::Bool(value) => {
+                put_tag(out, 2, 0);
+                put_varint(out, u64::from(value));
+            }
+            Cell::Int(value) => {
+                put_tag(out, 3, 0);
+                put_varint(out, value as u64);
+            }
+            Cell::Double(value) => {
+                put_tag(out, 4, 1);
+                out.extend_from_slice(&value.to_le_bytes());
+            }
+        });
+    });
+}

@@ -1,0 +1,253 @@
+//! From spans to the files of a block, in memory: the caller puts them on disk.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryBuilder, BooleanBuilder, FixedSizeBinaryBuilder, Float64Builder, Int64Builder, RecordBatch,
+    StringBuilder, UInt8Builder, UInt32Builder, UInt64Builder,
+};
+use arrow::datatypes::Schema;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+use spanwise_wire::{Batch, SpanRef, view};
+
+use super::columns::AttributeColumns;
+use super::index::TraceIndex;
+use super::shred::{Cell, ColumnType, shred};
+use super::{BlockError, FORMAT_VERSION};
+use crate::catalogue::Catalogue;
+
+/// Rows of one row group, and of one page: a trace lies on one or two pages of each column.
+const GROUP_ROWS: usize = 64 << 10;
+const PAGE_ROWS: usize = 2 << 10;
+/// Rows that are turned into Arrow at a time.
+const CHUNK_ROWS: usize = 8 << 10;
+
+/// The contents of a block's files, and what the manifest says of it.
+pub struct BuiltBlock {
+    pub parquet: Vec<u8>,
+    pub index: Vec<u8>,
+    pub catalogue: Vec<u8>,
+    pub spans: u64,
+    pub traces: u64,
+    pub min_start_unix_nano: u64,
+    pub max_start_unix_nano: u64,
+}
+
+/// A span of a batch.
+#[derive(Clone, Copy)]
+struct Row<'a> {
+    batch: &'a Batch,
+    place: usize,
+    span: &'a SpanRef,
+}
+
+/// Builds a block of all spans of these batches; equal spans become one.
+///
+/// # Errors
+/// When Parquet cannot be written; it goes to memory, so only a bug can do that.
+pub fn build(batches: &[Batch]) -> Result<BuiltBlock, BlockError> {
+    let mut rows: Vec<Row<'_>> = Vec::with_capacity(batches.iter().map(Batch::len_spans).sum());
+    for batch in batches {
+        rows.extend(batch.spans().iter().enumerate().map(|(place, span)| Row { batch, place, span }));
+    }
+    rows.sort_by_key(|row| (row.span.trace_id, row.span.start_unix_nano, row.span.span_id, row.span.kind));
+    drop_duplicates(&mut rows);
+    let attributes = AttributeColumns::choose(rows.iter().map(|row| row.batch.body_of(row.span)));
+    let schema = Arc::new(attributes.schema());
+    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties(&schema, rows.len())))
+        .map_err(|error| BlockError::Write(error.to_string()))?;
+    for chunk in rows.chunks(CHUNK_ROWS) {
+        let batch = record_batch(chunk, &attributes, &schema).map_err(|error| BlockError::Write(error.to_string()))?;
+        writer.write(&batch).map_err(|error| BlockError::Write(error.to_string()))?;
+    }
+    let parquet = writer.into_inner().map_err(|error| BlockError::Write(error.to_string()))?;
+    let mut firsts: Vec<(spanwise_model::TraceId, u32)> = Vec::new();
+    for (number, row) in rows.iter().enumerate() {
+        if firsts.last().map(|(id, _)| *id) != Some(row.span.trace_id) {
+            firsts.push((row.span.trace_id, number as u32));
+        }
+    }
+    let traces = firsts.len() as u64;
+    let index = TraceIndex::new(firsts, rows.len() as u32).to_bytes();
+    let mut catalogue = Catalogue::default();
+    for row in &rows {
+        catalogue.add(row.batch, row.place);
+    }
+    let starts = || rows.iter().map(|row| row.span.start_unix_nano);
+    Ok(BuiltBlock {
+        parquet,
+        index,
+        catalogue: catalogue.to_json(),
+        spans: rows.len() as u64,
+        traces,
+        min_start_unix_nano: starts().min().unwrap_or(0),
+        max_start_unix_nano: starts().max().unwrap_or(0),
+    })
+}
+
+/// Rows with the same ids, kind and start lie together; of equal ones the first stays.
+fn drop_duplicates(rows: &mut Vec<Row<'_>>) {
+    let mut kept: Vec<Row<'_>> = Vec::with_capacity(rows.len());
+    for row in rows.iter() {
+        let key = |row: &Row<'_>| (row.span.trace_id, row.span.start_unix_nano, row.span.span_id, row.span.kind);
+        let is_duplicate = kept
+            .iter()
+            .rev()
+            .take_while(|earlier| key(earlier) == key(row))
+            .any(|earlier| crate::merge::is_equal(&earlier.batch.piece(earlier.place), &row.batch.piece(row.place)));
+        if !is_duplicate {
+            kept.push(*row);
+        }
+    }
+    *rows = kept;
+}
+
+fn properties(schema: &Schema, rows: usize) -> WriterProperties {
+    let level = ZstdLevel::try_new(3).unwrap_or_default();
+    let metadata = vec![
+        KeyValue::new("spanwise.format".to_owned(), FORMAT_VERSION.to_string()),
+        KeyValue::new("spanwise.spans".to_owned(), rows.to_string()),
+    ];
+    let column = |name: &str| ColumnPath::from(vec![name.to_owned()]);
+    let mut builder = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(level))
+        .set_max_row_group_row_count(Some(GROUP_ROWS))
+        .set_data_page_row_count_limit(PAGE_ROWS)
+        .set_write_batch_size(1024)
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_key_value_metadata(Some(metadata))
+        .set_created_by(concat!("spanwise ", env!("CARGO_PKG_VERSION")).to_owned());
+    for (name, encoding) in [
+        ("trace_id", Encoding::DELTA_BYTE_ARRAY),
+        ("start_unix_nano", Encoding::DELTA_BINARY_PACKED),
+        ("duration_ns", Encoding::DELTA_BINARY_PACKED),
+        ("residual", Encoding::DELTA_LENGTH_BYTE_ARRAY),
+    ] {
+        builder = builder.set_column_dictionary_enabled(column(name), false).set_column_encoding(column(name), encoding);
+    }
+    for name in ["span_id", "parent_span_id"] {
+        builder = builder.set_column_dictionary_enabled(column(name), false);
+    }
+    for name in ["span_id", "parent_span_id", "resource", "scope", "layout", "residual"] {
+        builder = builder.set_column_statistics_enabled(column(name), EnabledStatistics::None);
+    }
+    // A dictionary tells doubles apart by `==`, to which zero and minus zero are one.
+    for field in schema.fields().iter().filter(|field| field.data_type() == &arrow::datatypes::DataType::Float64) {
+        builder = builder.set_column_dictionary_enabled(column(field.name()), false);
+    }
+    builder.build()
+}
+
+enum AttributeBuilder {
+    Str(StringBuilder),
+    Bool(BooleanBuilder),
+    Int(Int64Builder),
+    Double(Float64Builder),
+}
+
+impl AttributeBuilder {
+    fn new(kind: ColumnType) -> Self {
+        match kind {
+            ColumnType::Str => Self::Str(StringBuilder::new()),
+            ColumnType::Bool => Self::Bool(BooleanBuilder::new()),
+            ColumnType::Int => Self::Int(Int64Builder::new()),
+            ColumnType::Double => Self::Double(Float64Builder::new()),
+        }
+    }
+
+    fn append(&mut self, cell: Option<Cell<'_>>) {
+        match (self, cell) {
+            (Self::Str(builder), Some(Cell::Str(text))) => builder.append_value(text),
+            (Self::Bool(builder), Some(Cell::Bool(value))) => builder.append_value(value),
+            (Self::Int(builder), Some(Cell::Int(value))) => builder.append_value(value),
+            (Self::Double(builder), Some(Cell::Double(value))) => builder.append_value(value),
+            (Self::Str(builder), _) => builder.append_null(),
+            (Self::Bool(builder), _) => builder.append_null(),
+            (Self::Int(builder), _) => builder.append_null(),
+            (Self::Double(builder), _) => builder.append_null(),
+        }
+    }
+
+    fn finish(self) -> ArrayRef {
+        match self {
+            Self::Str(mut builder) => Arc::new(builder.finish()),
+            Self::Bool(mut builder) => Arc::new(builder.finish()),
+            Self::Int(mut builder) => Arc::new(builder.finish()),
+            Self::Double(mut builder) => Arc::new(builder.finish()),
+        }
+    }
+}
+
+fn record_batch(
+    rows: &[Row<'_>],
+    attributes: &AttributeColumns,
+    schema: &Arc<Schema>,
+) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let lookup = attributes.lookup();
+    let mut trace_id = FixedSizeBinaryBuilder::new(16);
+    let mut span_id = FixedSizeBinaryBuilder::new(8);
+    let mut parent = FixedSizeBinaryBuilder::new(8);
+    let mut start = UInt64Builder::new();
+    let mut duration = Int64Builder::new();
+    let mut kind = UInt8Builder::new();
+    let mut status = UInt8Builder::new();
+    let mut flags = UInt32Builder::new();
+    let (mut name, mut service) = (StringBuilder::new(), StringBuilder::new());
+    let (mut resource, mut scope) = (BinaryBuilder::new(), BinaryBuilder::new());
+    let (mut layout, mut residual) = (BinaryBuilder::new(), BinaryBuilder::new());
+    let mut cells: Vec<_> = attributes.columns.iter().map(|(_, kind)| AttributeBuilder::new(*kind)).collect();
+    let mut row_cells: Vec<Option<Cell<'_>>> = vec![None; cells.len()];
+    for row in rows {
+        let piece = row.batch.piece(row.place);
+        let shredded = shred(piece.span, row.span, |key, kind| lookup.get(&(key, kind)).copied());
+        trace_id.append_value(row.span.trace_id.0)?;
+        span_id.append_value(row.span.span_id.0)?;
+        match row.span.parent_span_id.is_zero() {
+            true => parent.append_null(),
+            false => parent.append_value(row.span.parent_span_id.0)?,
+        }
+        start.append_value(row.span.start_unix_nano);
+        // Wrapping, so that an end before its start comes back as it was.
+        duration.append_value(row.span.end_unix_nano.wrapping_sub(row.span.start_unix_nano) as i64);
+        kind.append_value(row.span.kind);
+        status.append_value(row.span.status);
+        flags.append_value(shredded.flags);
+        name.append_value(shredded.name);
+        service.append_value(view::service_name(piece.resource).unwrap_or("unknown_service"));
+        resource.append_value(piece.resource);
+        scope.append_value(piece.scope);
+        layout.append_value(&shredded.layout);
+        residual.append_value(&shredded.residual);
+        row_cells.fill(None);
+        for (number, cell) in shredded.cells {
+            if let Some(place) = row_cells.get_mut(number) {
+                *place = Some(cell);
+            }
+        }
+        for (builder, cell) in cells.iter_mut().zip(&row_cells) {
+            builder.append(*cell);
+        }
+    }
+    let mut arrays: Vec<ArrayRef> = vec![
+        Arc::new(trace_id.finish()),
+        Arc::new(span_id.finish()),
+        Arc::new(parent.finish()),
+        Arc::new(start.finish()),
+        Arc::new(duration.finish()),
+        Arc::new(kind.finish()),
+        Arc::new(status.finish()),
+        Arc::new(flags.finish()),
+        Arc::new(name.finish()),
+        Arc::new(service.finish()),
+        Arc::new(resource.finish()),
+        Arc::new(scope.finish()),
+        Arc::new(layout.finish()),
+        Arc::new(residual.finish()),
+    ];
+    arrays.extend(cells.into_iter().map(AttributeBuilder::finish));
+    RecordBatch::try_new(Arc::clone(schema), arrays)
+}

@@ -1,0 +1,132 @@
+//! What there is to search for: services, their operations, attribute keys and a bounded number of their values.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use spanwise_wire::view::{self, KeyValueView, ValueView};
+use spanwise_wire::Batch;
+
+/// Values kept of one key in one block; beyond it a key is known to have more.
+const VALUES: usize = 500;
+/// Longest value that is kept; longer ones are not worth completing.
+const VALUE_BYTES: usize = 256;
+/// Keys, and operations of one service, kept in one block.
+const KEYS: usize = 10_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ValueKind {
+    String,
+    Bool,
+    Int,
+    Float,
+}
+
+impl ValueKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            ValueKind::String => "string",
+            ValueKind::Bool => "bool",
+            ValueKind::Int => "int",
+            ValueKind::Float => "float",
+        }
+    }
+}
+
+/// Values of one key: their text and type, at most [`VALUES`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Values {
+    pub values: BTreeSet<(String, ValueKind)>,
+    pub more: bool,
+}
+
+/// Mergeable: the catalogue of a snapshot is that of its blocks and its head.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Catalogue {
+    /// Service → operation → kinds seen (bit n for kind n) and number of spans.
+    pub services: BTreeMap<String, BTreeMap<String, (u8, u64)>>,
+    pub resource: BTreeMap<String, Values>,
+    pub span: BTreeMap<String, Values>,
+    pub spans: u64,
+}
+
+impl Catalogue {
+    pub fn add(&mut self, batch: &Batch, place: usize) {
+        let piece = batch.piece(place);
+        let Some(span) = batch.spans().get(place) else { return };
+        self.spans += 1;
+        let service = view::service_name(piece.resource).unwrap_or("unknown_service");
+        let name = view::span_name(piece.span);
+        let operations = entry(&mut self.services, service);
+        if operations.len() < KEYS || operations.contains_key(name) {
+            let (kinds, count) = entry(operations, name);
+            *kinds |= 1 << span.kind.min(7);
+            *count += 1;
+        }
+        for attribute in view::resource_attributes(piece.resource) {
+            note(&mut self.resource, &attribute);
+        }
+        for attribute in view::span_attributes(piece.span) {
+            note(&mut self.span, &attribute);
+        }
+    }
+
+    pub fn merge(&mut self, other: &Catalogue) {
+        self.spans += other.spans;
+        for (service, operations) in &other.services {
+            let known = entry(&mut self.services, service);
+            for (name, (kinds, count)) in operations {
+                let operation = entry(known, name);
+                operation.0 |= kinds;
+                operation.1 += count;
+            }
+        }
+        for (into, from) in [(&mut self.resource, &other.resource), (&mut self.span, &other.span)] {
+            for (key, values) in from {
+                let known = entry(into, key);
+                known.more |= values.more;
+                known.values.extend(values.values.iter().cloned());
+            }
+        }
+    }
+
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// # Errors
+    /// What does not fit.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(bytes).map_err(|error| format!("catalogue: {error}"))
+    }
+}
+
+/// The value of a key, made if missing, without a new key's text where there is one.
+fn entry<'a, V: Default>(map: &'a mut BTreeMap<String, V>, key: &str) -> &'a mut V {
+    if !map.contains_key(key) {
+        map.insert(key.to_owned(), V::default());
+    }
+    map.entry(key.to_owned()).or_default()
+}
+
+fn note(keys: &mut BTreeMap<String, Values>, attribute: &KeyValueView<'_>) {
+    if keys.len() >= KEYS && !keys.contains_key(attribute.key) {
+        return;
+    }
+    let values = entry(keys, attribute.key);
+    if values.more {
+        return;
+    }
+    let value = match attribute.value {
+        ValueView::Str(text) if text.len() <= VALUE_BYTES => (text.to_owned(), ValueKind::String),
+        ValueView::Bool(value) => (value.to_string(), ValueKind::Bool),
+        ValueView::Int(value) => (value.to_string(), ValueKind::Int),
+        ValueView::Double(value) => (value.to_string(), ValueKind::Float),
+        _ => return,
+    };
+    if values.values.len() < VALUES || values.values.contains(&value) {
+        values.values.insert(value);
+    } else {
+        values.more = true;
+    }
+}

@@ -1,0 +1,113 @@
+//! The newest spans, in memory: also in the log, and visible to every query.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use spanwise_journal::Position;
+use spanwise_model::TraceId;
+use spanwise_wire::{Batch, select};
+
+use crate::catalogue::Catalogue;
+
+/// Spans that no block holds yet. Grows until it is cut; a cut head never changes again.
+#[derive(Default)]
+pub struct Head {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    batches: Vec<Batch>,
+    by_trace: FxHashMap<TraceId, Vec<u32>>,
+    spans: u64,
+    bytes: usize,
+    last: Option<Position>,
+    oldest_unix_nano: Option<u64>,
+    max_start_unix_nano: u64,
+    min_start_unix_nano: u64,
+    /// Made on demand; covers the first `catalogued` batches.
+    catalogue: Catalogue,
+    catalogued: usize,
+}
+
+impl Head {
+    /// `now_unix_nano` is when the batch came.
+    pub fn insert(&self, batch: Batch, position: Position, now_unix_nano: u64) {
+        let mut inner = self.inner.lock();
+        let number = inner.batches.len() as u32;
+        let mut last_trace = None;
+        for span in batch.spans() {
+            if last_trace != Some(span.trace_id) {
+                let places = inner.by_trace.entry(span.trace_id).or_default();
+                if places.last() != Some(&number) {
+                    places.push(number);
+                }
+                last_trace = Some(span.trace_id);
+            }
+        }
+        let starts = || batch.spans().iter().map(|span| span.start_unix_nano);
+        let (low, high) = (starts().min().unwrap_or(u64::MAX), starts().max().unwrap_or(0));
+        inner.min_start_unix_nano = if inner.spans == 0 { low } else { inner.min_start_unix_nano.min(low) };
+        inner.max_start_unix_nano = inner.max_start_unix_nano.max(high);
+        inner.spans += batch.len_spans() as u64;
+        inner.bytes += batch.memory_bytes();
+        inner.last = inner.last.max(Some(position));
+        inner.oldest_unix_nano.get_or_insert(now_unix_nano);
+        inner.batches.push(batch);
+    }
+
+    pub fn trace(&self, id: &TraceId) -> Vec<Batch> {
+        let found: Vec<Batch> = {
+            let inner = self.inner.lock();
+            let places = inner.by_trace.get(id).into_iter().flatten();
+            places.filter_map(|place| inner.batches.get(*place as usize).cloned()).collect()
+        };
+        found
+            .into_iter()
+            .map(|batch| {
+                let places: Vec<usize> = (0..batch.len_spans()).filter(|at| batch.spans()[*at].trace_id == *id).collect();
+                select(&batch, &places)
+            })
+            .collect()
+    }
+
+    pub fn batches(&self) -> Vec<Batch> {
+        self.inner.lock().batches.clone()
+    }
+
+    pub fn spans(&self) -> u64 {
+        self.inner.lock().spans
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.inner.lock().bytes
+    }
+
+    pub fn last(&self) -> Option<Position> {
+        self.inner.lock().last
+    }
+
+    pub fn oldest_unix_nano(&self) -> Option<u64> {
+        self.inner.lock().oldest_unix_nano
+    }
+
+    /// Earliest and latest start of a span; `None` when empty.
+    pub fn starts(&self) -> Option<(u64, u64)> {
+        let inner = self.inner.lock();
+        (inner.spans > 0).then_some((inner.min_start_unix_nano, inner.max_start_unix_nano))
+    }
+
+    pub fn add_to(&self, catalogue: &mut Catalogue) {
+        let mut inner = self.inner.lock();
+        let Inner { batches, catalogue: own, catalogued, .. } = &mut *inner;
+        for batch in batches.iter().skip(*catalogued) {
+            (0..batch.len_spans()).for_each(|place| own.add(batch, place));
+        }
+        *catalogued = batches.len();
+        catalogue.merge(own);
+    }
+}
+
+/// The heads of a store, oldest first; the last one grows.
+pub type Heads = Vec<Arc<Head>>;

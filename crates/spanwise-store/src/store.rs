@@ -1,0 +1,521 @@
+//! The single writer of a data directory.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use spanwise_journal::disk::put_new;
+use spanwise_journal::{AppendError, Clock, Disk, DiskError, JournalError, Position, Record, Wal, WalOptions};
+use spanwise_wire::Batch;
+
+use crate::block::{self, BlockError, BlockReader, CATALOGUE_FILE, FORMAT_VERSION, INDEX_FILE, SPANS_FILE};
+use crate::head::{Head, Heads};
+use crate::lock::{Lock, LockError, LockHolder, holder};
+use crate::manifest::{BlockMeta, Manifest};
+use crate::snapshot::Snapshot;
+
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    pub dir: PathBuf,
+    /// All blocks together; the oldest go first. `None` means no bound.
+    pub max_bytes: Option<u64>,
+    /// Since arrival.
+    pub max_age: Option<Duration>,
+    /// The head is cut into a block when it holds so many bytes,
+    pub head_bytes: usize,
+    /// or its oldest span is so old.
+    pub head_age: Duration,
+    /// Blocks are joined up to this size, uncompressed bytes counted as `head_bytes` are.
+    pub block_spans: u64,
+    pub wal: WalOptions,
+}
+
+impl StoreConfig {
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            max_bytes: None,
+            max_age: None,
+            head_bytes: 128 << 20,
+            head_age: Duration::from_secs(300),
+            block_spans: 500_000,
+            wal: WalOptions::default(),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot use {}: {} holds it; stop that process, or give another --data-dir", dir.display(), describe(holder))]
+    Held { dir: PathBuf, holder: LockHolder },
+    #[error("cannot use {}: {reason}", dir.display())]
+    Directory { dir: PathBuf, reason: String },
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
+    Block(#[from] BlockError),
+}
+
+fn describe(holder: &LockHolder) -> String {
+    match &holder.http {
+        Some(address) => format!("process {} (serving on http://{address})", holder.pid),
+        None => format!("process {}", holder.pid),
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    pub blocks: usize,
+    pub block_bytes: u64,
+    pub block_spans: u64,
+    pub head_spans: u64,
+    pub head_bytes: usize,
+    pub wal_bytes: u64,
+    pub appended_spans: u64,
+    pub expired_spans: u64,
+    pub written_bytes: u64,
+}
+
+struct State {
+    heads: Heads,
+    blocks: Arc<Vec<(BlockMeta, Arc<BlockReader>)>>,
+}
+
+pub struct Store {
+    config: StoreConfig,
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    wal: Wal,
+    lock: Lock,
+    state: RwLock<State>,
+    /// Held shared while a batch goes into the log and then into the head; alone while the head is cut.
+    cutting: tokio::sync::RwLock<()>,
+    /// The manifest that was published last. Held while blocks are made, joined and expired.
+    manifest: Mutex<Manifest>,
+    /// Directories of blocks that no manifest names any more, and since when.
+    doomed: Mutex<Vec<(PathBuf, Duration)>>,
+    appended: AtomicU64,
+    written: AtomicU64,
+    expired: AtomicU64,
+}
+
+/// Files of dropped blocks stay this long for readers that still use them.
+const DOOMED_FOR: Duration = Duration::from_secs(600);
+/// Blocks that are joined at a time.
+const JOIN: usize = 8;
+
+/// First byte of a log record; the arrival time and OTLP follow.
+const RECORD_VERSION: u8 = 1;
+
+fn record(batch: &Batch, now_unix_nano: u64) -> Vec<Bytes> {
+    let mut head = vec![RECORD_VERSION];
+    head.extend_from_slice(&now_unix_nano.to_le_bytes());
+    vec![Bytes::from(head), batch.bytes().clone()]
+}
+
+fn read_record(record: &Record) -> Option<(u64, Batch)> {
+    let (version, rest) = record.payload.split_first()?;
+    let (time, _) = rest.split_first_chunk::<8>()?;
+    let batch = (*version == RECORD_VERSION).then(|| Batch::from_trusted(record.payload.slice(9..)).ok())??;
+    Some((u64::from_le_bytes(*time), batch))
+}
+
+fn fill(head: &Head, records: &[Record], stored: Position, has_stored: bool) {
+    for record in records.iter().filter(|record| !has_stored || record.position > stored) {
+        match read_record(record) {
+            Some((time, batch)) => head.insert(batch, record.position, time),
+            None => tracing::error!(position = ?record.position, "a record of the log cannot be read as spans"),
+        }
+    }
+}
+
+fn open_blocks(
+    disk: &dyn Disk,
+    dir: &Path,
+    manifest: &Manifest,
+) -> Result<Vec<(BlockMeta, Arc<BlockReader>)>, BlockError> {
+    let mut blocks = Vec::new();
+    for meta in &manifest.blocks {
+        match BlockReader::open(disk, &dir.join("blocks").join(&meta.id), &meta.id) {
+            Ok(block) => blocks.push((meta.clone(), Arc::new(block))),
+            Err(error @ BlockError::Corrupt { .. }) => {
+                tracing::error!(%error, spans = meta.spans, "a block is damaged: it is left where it is and not read");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(blocks)
+}
+
+impl Store {
+    /// Opens a data directory for writing, and makes it if it is missing.
+    ///
+    /// # Errors
+    /// When another process holds it, or it cannot be read or written. Damage is reported and no error.
+    pub fn open(config: StoreConfig, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Result<Arc<Store>, StoreError> {
+        let dir = config.dir.clone();
+        let unusable = |reason: String| StoreError::Directory { dir: dir.clone(), reason };
+        for part in ["wal", "blocks", "manifest"] {
+            disk.create_dir_all(&dir.join(part)).map_err(|error| unusable(error.to_string()))?;
+        }
+        let lock = Lock::take(&dir.join("lock")).map_err(|error| match error {
+            LockError::Held(holder) => StoreError::Held { dir: dir.clone(), holder },
+            LockError::Io(error) => unusable(format!("cannot lock it: {error}")),
+        })?;
+        let manifest = Manifest::load(&*disk, &dir.join("manifest"))?;
+        let blocks = open_blocks(&*disk, &dir, &manifest)?;
+        let (wal, recovery) = Wal::open(Arc::clone(&disk), &dir.join("wal"), config.wal.clone())?;
+        let head = Arc::new(Head::default());
+        fill(&head, &recovery.records, manifest.stored(), manifest.version > 0);
+        if head.spans() > 0 || recovery.torn_bytes > 0 {
+            tracing::info!(spans = head.spans(), torn_bytes = recovery.torn_bytes, "log was read");
+        }
+        let store = Store {
+            state: RwLock::new(State { heads: vec![head], blocks: Arc::new(blocks) }),
+            disk,
+            clock,
+            wal,
+            lock,
+            cutting: tokio::sync::RwLock::new(()),
+            manifest: Mutex::new(manifest),
+            doomed: Mutex::default(),
+            appended: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            expired: AtomicU64::new(0),
+            config,
+        };
+        store.doom_unknown()?;
+        Ok(Arc::new(store))
+    }
+
+    /// What a data directory holds now, without its lock: also while another process writes to it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Snapshot, StoreError> {
+        let mut last = None;
+        // A block may be dropped between reading the manifest and opening it: start again from the next manifest.
+        for _ in 0..8 {
+            let manifest = Manifest::load(disk, &dir.join("manifest"))?;
+            let records = Wal::read(disk, &dir.join("wal"))?;
+            let again = Manifest::load(disk, &dir.join("manifest"))?;
+            if again.version != manifest.version {
+                continue;
+            }
+            match open_blocks(disk, dir, &manifest) {
+                Ok(blocks) => {
+                    let head = Arc::new(Head::default());
+                    fill(&head, &records, manifest.stored(), manifest.version > 0);
+                    return Ok(Snapshot { heads: vec![head], blocks: Arc::new(blocks) });
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.map_or_else(
+            || StoreError::Directory { dir: dir.to_owned(), reason: "it changes faster than it can be read".to_owned() },
+            StoreError::Block,
+        ))
+    }
+
+    /// Who holds a directory, if somebody does.
+    pub fn holder(dir: &Path) -> Option<LockHolder> {
+        let path = dir.join("lock");
+        if crate::lock::is_held(&path) { holder(&path) } else { None }
+    }
+
+    /// Notes where this process can be reached, for `import` and for whoever finds the directory in use.
+    ///
+    /// # Errors
+    /// When the lock file cannot be written.
+    pub fn note_address(&self, http: &str) -> std::io::Result<()> {
+        self.lock.note(&LockHolder { pid: std::process::id(), http: Some(http.to_owned()) })
+    }
+
+    /// Returns when the spans are on stable storage and every snapshot from now on has them.
+    ///
+    /// # Errors
+    /// `Full` when the disk or the log's bound is reached: nothing was kept, trying again may succeed.
+    pub async fn append(&self, batch: Batch) -> Result<(), AppendError> {
+        let spans = batch.len_spans() as u64;
+        if spans == 0 {
+            return Ok(());
+        }
+        let _appending = self.cutting.read().await;
+        let now = self.clock.now_unix_nano();
+        let position = self.wal.append(record(&batch, now)).await?;
+        let head = self.state.read().heads.last().cloned();
+        if let Some(head) = head {
+            head.insert(batch, position, now);
+        }
+        self.appended.fetch_add(spans, Ordering::Relaxed);
+        Ok(())
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.state.read();
+        Snapshot { heads: state.heads.clone(), blocks: Arc::clone(&state.blocks) }
+    }
+
+    /// One round of background work: cuts a full head, joins small blocks, drops old ones. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the disk refuses; nothing is lost, and the next round tries again.
+    pub fn maintain(&self, runtime: &tokio::runtime::Handle) -> Result<(), StoreError> {
+        if self.is_cut_due() {
+            self.cut(runtime)?;
+        }
+        while self.join_small_blocks()? {}
+        self.expire()?;
+        self.remove_doomed();
+        Ok(())
+    }
+
+    fn is_cut_due(&self) -> bool {
+        let state = self.state.read();
+        // A head that could not be stored the last time is stored first.
+        if state.heads.len() > 1 {
+            return true;
+        }
+        let Some(head) = state.heads.last() else { return false };
+        let age = self.config.head_age.as_nanos() as u64;
+        let is_old =
+            head.oldest_unix_nano().is_some_and(|oldest| self.clock.now_unix_nano().saturating_sub(oldest) >= age);
+        head.bytes() >= self.config.head_bytes || is_old || self.wal.bytes() * 2 > self.config.wal.max_bytes
+    }
+
+    /// Makes a block of everything appended so far and trims the log. Blocks on the disk.
+    ///
+    /// # Errors
+    /// When the disk refuses; the spans stay in the log and visible.
+    pub fn cut(&self, runtime: &tokio::runtime::Handle) -> Result<(), StoreError> {
+        {
+            let _alone = runtime.block_on(self.cutting.write());
+            let mut state = self.state.write();
+            if state.heads.last().is_some_and(|head| head.spans() > 0) {
+                state.heads.push(Arc::new(Head::default()));
+            }
+        }
+        loop {
+            let oldest = {
+                let state = self.state.read();
+                if state.heads.len() < 2 {
+                    return Ok(());
+                }
+                Arc::clone(&state.heads[0])
+            };
+            self.store_head(&oldest)?;
+        }
+    }
+
+    fn store_head(&self, head: &Arc<Head>) -> Result<(), StoreError> {
+        let built = block::build(&head.batches())?;
+        let mut manifest = self.manifest.lock();
+        let mut next = manifest.clone();
+        let block = self.put_block(&mut next, &built, head.oldest_unix_nano().unwrap_or(0), 0)?;
+        next.blocks.push(block.0.clone());
+        if let Some(position) = head.last() {
+            next.set_stored(position);
+        }
+        self.publish(&mut manifest, next)?;
+        {
+            let mut state = self.state.write();
+            state.heads.remove(0);
+            let mut blocks = (*state.blocks).clone();
+            blocks.push(block);
+            state.blocks = Arc::new(blocks);
+        }
+        if let Some(position) = head.last() {
+            self.wal.trim(position)?;
+        }
+        Ok(())
+    }
+
+    fn put_block(
+        &self,
+        manifest: &mut Manifest,
+        built: &block::BuiltBlock,
+        received_unix_nano: u64,
+        level: u32,
+    ) -> Result<(BlockMeta, Arc<BlockReader>), StoreError> {
+        // A block that was written but never named by a manifest leaves its number taken.
+        let (id, dir) = loop {
+            let id = format!("{:012x}", manifest.next_block);
+            manifest.next_block += 1;
+            let dir = self.config.dir.join("blocks").join(&id);
+            if !dir.exists() {
+                break (id, dir);
+            }
+        };
+        self.disk.create_dir_all(&dir)?;
+        let mut bytes = 0;
+        for (name, content) in
+            [(SPANS_FILE, &built.parquet), (INDEX_FILE, &built.index), (CATALOGUE_FILE, &built.catalogue)]
+        {
+            put_new(&*self.disk, &dir.join(name), &[content])?;
+            bytes += content.len() as u64;
+        }
+        self.disk.sync_dir(&self.config.dir.join("blocks"))?;
+        self.written.fetch_add(bytes, Ordering::Relaxed);
+        let reader = BlockReader::open(&*self.disk, &dir, &id)?;
+        let meta = BlockMeta {
+            id,
+            format: FORMAT_VERSION,
+            spans: built.spans,
+            traces: built.traces,
+            bytes,
+            min_start_unix_nano: built.min_start_unix_nano,
+            max_start_unix_nano: built.max_start_unix_nano,
+            received_unix_nano,
+            level,
+        };
+        Ok((meta, Arc::new(reader)))
+    }
+
+    fn publish(&self, current: &mut Manifest, mut next: Manifest) -> Result<(), StoreError> {
+        next.version = current.version + 1;
+        next.publish(&*self.disk, &self.config.dir.join("manifest"))?;
+        *current = next;
+        Ok(())
+    }
+
+    /// Joins the smallest blocks that lie next to each other in time. `false` when there was nothing to do.
+    fn join_small_blocks(&self) -> Result<bool, StoreError> {
+        let mut manifest = self.manifest.lock();
+        let small: Vec<&BlockMeta> =
+            manifest.blocks.iter().filter(|block| block.spans < self.config.block_spans / 2).collect();
+        let mut chosen = Vec::new();
+        let mut spans = 0;
+        for block in small {
+            if chosen.len() < JOIN && spans + block.spans <= self.config.block_spans {
+                spans += block.spans;
+                chosen.push(block.clone());
+            }
+        }
+        if chosen.len() < JOIN {
+            return Ok(false);
+        }
+        let is_chosen = |id: &str| chosen.iter().any(|block| block.id == id);
+        let readers: Vec<_> = self.state.read().blocks.iter().filter(|(meta, _)| is_chosen(&meta.id)).cloned().collect();
+        if readers.len() < chosen.len() {
+            // One of them is damaged and not open: it is never dropped, and nothing is joined with it.
+            return Ok(false);
+        }
+        let mut batches = Vec::new();
+        for (_, reader) in &readers {
+            for batch in reader.scan()? {
+                batches.push(batch?);
+            }
+        }
+        let built = block::build(&batches)?;
+        drop(batches);
+        let mut next = manifest.clone();
+        let received = chosen.iter().map(|block| block.received_unix_nano).max().unwrap_or(0);
+        let level = chosen.iter().map(|block| block.level).max().unwrap_or(0) + 1;
+        let block = self.put_block(&mut next, &built, received, level)?;
+        next.blocks.retain(|block| !is_chosen(&block.id));
+        next.blocks.push(block.0.clone());
+        self.publish(&mut manifest, next)?;
+        self.replace_blocks(is_chosen, Some(block));
+        Ok(true)
+    }
+
+    fn replace_blocks(&self, is_dropped: impl Fn(&str) -> bool, added: Option<(BlockMeta, Arc<BlockReader>)>) {
+        let mut state = self.state.write();
+        let mut doomed = self.doomed.lock();
+        let mut blocks = Vec::new();
+        for block in state.blocks.iter() {
+            if is_dropped(&block.0.id) {
+                doomed.push((self.config.dir.join("blocks").join(&block.0.id), self.clock.monotonic()));
+            } else {
+                blocks.push(block.clone());
+            }
+        }
+        blocks.extend(added);
+        state.blocks = Arc::new(blocks);
+    }
+
+    /// Drops blocks beyond the bounds of the config, oldest arrival first.
+    fn expire(&self) -> Result<(), StoreError> {
+        let mut manifest = self.manifest.lock();
+        let mut blocks = manifest.blocks.clone();
+        blocks.sort_by_key(|block| block.received_unix_nano);
+        let mut total: u64 = blocks.iter().map(|block| block.bytes).sum();
+        let now = self.clock.now_unix_nano();
+        let mut dropped = Vec::new();
+        for block in &blocks {
+            let age = Duration::from_nanos(now.saturating_sub(block.received_unix_nano));
+            let too_old = self.config.max_age.is_some_and(|max_age| age > max_age);
+            if !too_old && self.config.max_bytes.is_none_or(|max_bytes| total <= max_bytes) {
+                break;
+            }
+            total -= block.bytes;
+            dropped.push(block.clone());
+        }
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        let spans: u64 = dropped.iter().map(|block| block.spans).sum();
+        let is_dropped = |id: &str| dropped.iter().any(|block| block.id == id);
+        let mut next = manifest.clone();
+        next.blocks.retain(|block| !is_dropped(&block.id));
+        next.expired_spans += spans;
+        self.publish(&mut manifest, next)?;
+        self.expired.fetch_add(spans, Ordering::Relaxed);
+        tracing::info!(blocks = dropped.len(), spans, "old blocks were dropped to stay within the store's bounds");
+        self.replace_blocks(is_dropped, None);
+        Ok(())
+    }
+
+    /// Directories that no manifest names are left from a crash, or from before it: they go after a while too.
+    fn doom_unknown(&self) -> Result<(), StoreError> {
+        let manifest = self.manifest.lock();
+        let blocks = self.config.dir.join("blocks");
+        for name in self.disk.list(&blocks)? {
+            if manifest.blocks.iter().all(|block| block.id != name) {
+                self.doomed.lock().push((blocks.join(name), self.clock.monotonic()));
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_doomed(&self) {
+        let now = self.clock.monotonic();
+        self.doomed.lock().retain(|(dir, since)| {
+            if now.saturating_sub(*since) < DOOMED_FOR {
+                return true;
+            }
+            for name in self.disk.list(dir).unwrap_or_default() {
+                let _ = self.disk.remove(&dir.join(name));
+            }
+            std::fs::remove_dir(dir).is_err_and(|error| error.kind() != std::io::ErrorKind::NotFound)
+        });
+    }
+
+    pub fn stats(&self) -> StoreStats {
+        let state = self.state.read();
+        StoreStats {
+            blocks: state.blocks.len(),
+            block_bytes: state.blocks.iter().map(|(meta, _)| meta.bytes).sum(),
+            block_spans: state.blocks.iter().map(|(meta, _)| meta.spans).sum(),
+            head_spans: state.heads.iter().map(|head| head.spans()).sum(),
+            head_bytes: state.heads.iter().map(|head| head.bytes()).sum(),
+            wal_bytes: self.wal.bytes(),
+            appended_spans: self.appended.load(Ordering::Relaxed),
+            expired_spans: self.expired.load(Ordering::Relaxed),
+            written_bytes: self.written.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Refuses further appends; what was appended stays in the log for the next start.
+    pub fn close(&self) {
+        self.wal.close();
+    }
+}
+
+#[cfg(test)]
+mod tests;

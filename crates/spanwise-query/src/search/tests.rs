@@ -1,0 +1,187 @@
+use std::path::Path;
+
+use spanwise_journal::{ManualClock, RealDisk};
+use spanwise_model::{Event, KeyValue, Resource, Scope, Span, SpanKind, Status, StatusCode, Value};
+use spanwise_store::{Store, StoreConfig};
+use spanwise_wire::encode::{encode_resource_header, encode_scope_header, encode_span};
+use spanwise_wire::{Piece, frame};
+
+use super::*;
+use crate::traceql::parse;
+
+const SECOND: u64 = 1_000_000_000;
+const NOW: u64 = 1_700_000_000 * SECOND;
+
+fn batch(service: &str, spans: &[Span]) -> Batch {
+    let resource = Resource {
+        attributes: vec![KeyValue::new("service.name", service), KeyValue::new("zone", "a")],
+        ..Resource::default()
+    };
+    let resource = encode_resource_header(&resource);
+    let scope = encode_scope_header(&Scope { name: "lib".to_owned(), version: "2".to_owned(), ..Scope::default() });
+    let bodies: Vec<_> = spans.iter().map(encode_span).collect();
+    let pieces = bodies.iter().map(|span| Piece { resource: &resource, scope: &scope, span });
+    Batch::from_trusted(frame(pieces).into()).unwrap()
+}
+
+fn span(trace: u8, id: u8, parent: u8, name: &str, start_s: u64, duration_s: u64) -> Span {
+    Span {
+        trace_id: TraceId([trace; 16]),
+        span_id: SpanId([id; 8]),
+        parent_span_id: (parent > 0).then_some(SpanId([parent; 8])),
+        name: name.to_owned(),
+        start_unix_nano: NOW + start_s * SECOND,
+        end_unix_nano: NOW + (start_s + duration_s) * SECOND,
+        ..Span::default()
+    }
+}
+
+/// Trace 1: gateway → cart → db (an error); trace 2: gateway alone; trace 3: its root arrives last.
+fn batches() -> Vec<Batch> {
+    let root = Span { kind: SpanKind::Server, ..span(1, 1, 0, "GET /cart", 0, 9) };
+    let call = Span {
+        attributes: vec![
+            KeyValue::new("http.status_code", 200i64),
+            KeyValue::new("ratio", 0.5),
+            KeyValue::new("retry", true),
+            KeyValue::new("tags", Value::Array(vec!["red".into(), "blue".into()])),
+        ],
+        ..span(1, 2, 1, "cart", 1, 4)
+    };
+    let query = Span {
+        status: Status { code: StatusCode::Error, message: "locked".to_owned() },
+        kind: SpanKind::Client,
+        attributes: vec![KeyValue::new("http.status_code", 503i64)],
+        events: vec![Event {
+            name: "exception".to_owned(),
+            time_unix_nano: NOW + 3 * SECOND,
+            attributes: vec![KeyValue::new("exception.type", "Busy")],
+            ..Event::default()
+        }],
+        ..span(1, 3, 2, "SELECT", 2, 2)
+    };
+    vec![
+        batch("gateway", &[root, span(2, 4, 0, "GET /", 20, 1)]),
+        batch("cart", &[call, query]),
+        batch("late", &[span(3, 6, 5, "work", 11, 1)]),
+        batch("gateway", &[span(3, 5, 0, "POST /", 10, 30)]),
+    ]
+}
+
+/// All spans in the head; then each batch in its own block.
+fn stores() -> Vec<(tempfile::TempDir, Snapshot)> {
+    [false, true]
+        .into_iter()
+        .map(|cut| {
+            let dir = tempfile::tempdir().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let clock = Arc::new(ManualClock::at(NOW));
+            let store = Store::open(StoreConfig::new(Path::new(dir.path())), Arc::new(RealDisk), clock).unwrap();
+            for batch in batches() {
+                runtime.block_on(store.append(batch)).unwrap();
+                if cut {
+                    store.cut(runtime.handle()).unwrap();
+                }
+            }
+            (dir, store.snapshot())
+        })
+        .collect()
+}
+
+fn request(query: &str) -> SearchRequest {
+    SearchRequest {
+        query: parse(query).unwrap_or_else(|error| panic!("{query}: {error}")),
+        from_unix_nano: None,
+        to_unix_nano: None,
+        limit: 20,
+        spans_per_trace: 10,
+        budget: Budget::default(),
+    }
+}
+
+#[test]
+fn queries_find_what_they_say() {
+    let stores = stores();
+    // Trace and number of matched spans, newest first.
+    let cases: &[(&str, &[(u8, u64)])] = &[
+        ("{}", &[(2, 1), (3, 2), (1, 3)]),
+        ("{ name = \"GET /cart\" }", &[(1, 1)]),
+        ("{ name =~ \"GET .*\" }", &[(2, 1), (1, 1)]),
+        ("{ name =~ \"GET\" }", &[]),
+        ("{ resource.service.name = \"cart\" }", &[(1, 2)]),
+        ("{ span.http.status_code >= 500 }", &[(1, 1)]),
+        ("{ .http.status_code = 200.0 }", &[(1, 1)]),
+        ("{ .http.status_code != 200 }", &[(1, 1)]),
+        ("{ .http.status_code != \"x\" }", &[]),
+        ("{ .http.status_code = nil && resource.service.name = \"cart\" }", &[]),
+        ("{ .http.status_code != nil }", &[(1, 2)]),
+        ("{ !(.http.status_code != nil) && trace:rootName = \"GET /cart\" }", &[(1, 1)]),
+        ("{ .zone = \"a\" && kind = server }", &[(1, 1)]),
+        ("{ status = error }", &[(1, 1)]),
+        ("{ statusMessage = \"locked\" }", &[(1, 1)]),
+        ("{ duration > 3s && duration <= 4s }", &[(1, 1)]),
+        ("{ .ratio * 2 = 1 }", &[(1, 1)]),
+        ("{ .retry }", &[(1, 1)]),
+        ("{ .tags = \"red\" }", &[(1, 1)]),
+        ("{ .tags != \"red\" }", &[]),
+        ("{ .tags !~ \"gr.*\" }", &[(1, 1)]),
+        ("{ event.exception.type = \"Busy\" }", &[(1, 1)]),
+        ("{ event:name = \"exception\" && event:timeSinceStart = 1s }", &[(1, 1)]),
+        ("{ instrumentation:name = \"lib\" && instrumentation:version = \"2\" && kind = client }", &[(1, 1)]),
+        ("{ trace:duration >= 30s }", &[(3, 2)]),
+        ("{ rootServiceName = \"gateway\" && name = \"work\" }", &[(3, 1)]),
+        ("{ trace:rootName = \"POST /\" && resource.service.name = \"late\" }", &[(3, 1)]),
+        ("{ span:childCount = 1 }", &[(3, 1), (1, 2)]),
+        ("{ nestedSetParent < 0 }", &[(2, 1), (3, 1), (1, 1)]),
+        ("{ span:id = \"0404040404040404\" }", &[(2, 1)]),
+        ("{ trace:id = \"03030303030303030303030303030303\" }", &[(3, 2)]),
+        ("{ status = error } && { name = \"GET /cart\" }", &[(1, 2)]),
+        ("{ status = error } && { name = \"GET /\" }", &[]),
+        ("{ status = error } || { name = \"GET /\" }", &[(2, 1), (1, 1)]),
+    ];
+    for (query, expected) in cases {
+        for (_, snapshot) in &stores {
+            let response = search(snapshot, &request(query)).unwrap();
+            let found: Vec<_> = response.traces.iter().map(|trace| (trace.trace_id.0[0], trace.matched)).collect();
+            assert_eq!(&found, expected, "{query}");
+            assert!(response.complete);
+        }
+    }
+}
+
+#[test]
+fn a_summary_tells_the_whole_trace() {
+    for (_, snapshot) in stores() {
+        let response = search(&snapshot, &request("{ status = error }")).unwrap();
+        let trace = &response.traces[0];
+        assert_eq!(trace.root, Some(("gateway".to_owned(), "GET /cart".to_owned())));
+        assert_eq!((trace.start_unix_nano, trace.duration_ns), (NOW, 9 * SECOND));
+        assert_eq!((trace.span_count, trace.error_count), (3, 1));
+        assert_eq!(trace.services[0], ServiceCount { name: "cart".to_owned(), spans: 2, errors: 1 });
+        assert_eq!(trace.spans[0].name, "SELECT");
+    }
+}
+
+#[test]
+fn the_newest_within_the_window_are_returned() {
+    for (_, snapshot) in stores() {
+        let ids = |request: &SearchRequest| -> Vec<u8> {
+            search(&snapshot, request).unwrap().traces.iter().map(|trace| trace.trace_id.0[0]).collect()
+        };
+        assert_eq!(ids(&SearchRequest { limit: 2, ..request("{}") }), [2, 3]);
+        assert_eq!(ids(&SearchRequest { to_unix_nano: Some(NOW + 15 * SECOND), ..request("{}") }), [3, 1]);
+        // Trace 3 overlaps the window, though it began before.
+        assert_eq!(ids(&SearchRequest { from_unix_nano: Some(NOW + 25 * SECOND), ..request("{}") }), [3]);
+    }
+}
+
+#[test]
+fn a_query_that_is_wrong_for_a_value_is_an_error_and_a_cancelled_one_incomplete() {
+    let (_, snapshot) = &stores()[0];
+    for query in ["{ !.http.status_code }", "{ .http.status_code / 0 = 1 }", "{ -.tags = 1 }"] {
+        assert!(matches!(search(snapshot, &request(query)), Err(SearchError::Query(_))), "{query}");
+    }
+    let cancelled = request("{}");
+    cancelled.budget.cancelled.store(true, Ordering::Relaxed);
+    assert!(!search(snapshot, &cancelled).unwrap().complete);
+}

@@ -1,5 +1,6 @@
 //! What a component is: a factory that checks its part of the config, and what it builds.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -85,6 +86,8 @@ pub struct BuildContext {
     pub tasks: TaskTracker,
     /// Where receivers note what they bound.
     pub listeners: Listeners,
+    /// What the program gives to its own components, such as the store.
+    pub host: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// Cannot be built or started, and why: a port in use, a file that cannot be read.

@@ -1,5 +1,6 @@
 //! From a config to running stages: built from the exporters upwards, drained from the receivers downwards.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub struct GraphOptions {
     pub memory: MemoryBudget,
     /// Signals without a pipeline are accepted and discarded instead of refused.
     pub discard_other_signals: bool,
+    /// See [`BuildContext::host`].
+    pub host: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// A processor's `Stage` as the `Consumer` of the one before it.
@@ -55,6 +58,7 @@ impl Graph {
             stop: stop.clone(),
             tasks: tasks.clone(),
             listeners: listeners.clone(),
+            host: options.host.clone(),
         };
         let mut exporters: BTreeMap<&ComponentId, Arc<dyn Stage>> = BTreeMap::new();
         let mut heads: BTreeMap<&ComponentId, Vec<Arc<dyn Consumer>>> = BTreeMap::new();
@@ -180,6 +184,7 @@ pub(crate) mod tests {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             listeners: Listeners::default(),
+            host: None,
         }
     }
 
@@ -220,6 +225,7 @@ pub(crate) mod tests {
             telemetry: Telemetry::default(),
             memory: MemoryBudget::new(1 << 20),
             discard_other_signals: false,
+            host: None,
         };
         let mut graph = Graph::build(&config, &options).unwrap();
         graph.start().await.unwrap();

@@ -10,6 +10,7 @@ pub mod batch;
 pub mod decode;
 pub mod encode;
 pub mod frame;
+pub mod import;
 pub mod inflate;
 pub mod json;
 mod repair;

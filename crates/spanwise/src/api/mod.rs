@@ -1,3 +1,185 @@
+//! What is served over HTTP: the page and its API, Jaeger's API, Tempo's API.
+
 pub mod jaeger;
+pub mod jaeger_api;
+pub mod page_api;
+pub mod tempo_api;
 pub mod tempo_json;
 pub mod trace_json;
+pub mod web;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value as Json, json};
+use spanwise_model::TraceId;
+use spanwise_query::{Budget, QueryError, SearchRequest, SearchResponse, TraceSummary};
+use spanwise_store::{Catalogue, Snapshot, Store};
+use spanwise_wire::Batch;
+
+/// What every handler needs.
+#[derive(Clone)]
+pub struct App {
+    pub store: Arc<Store>,
+    pub telemetry: spanwise_pipeline::Telemetry,
+    pub listeners: spanwise_pipeline::config::Listeners,
+    pub ready: Arc<AtomicBool>,
+    /// Names that `Host` may bear beside addresses and `localhost`.
+    pub hosts: Arc<Vec<String>>,
+}
+
+/// An answer that is not the one hoped for.
+pub struct ApiError {
+    pub status: StatusCode,
+    pub body: Json,
+}
+
+impl ApiError {
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, body: json!({"error": message.into()}) }
+    }
+
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::NOT_FOUND, body: json!({"error": message.into()}) }
+    }
+
+    pub fn internal(message: impl std::fmt::Display) -> Self {
+        tracing::error!(%message, "a query failed");
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, body: json!({"error": message.to_string()}) }
+    }
+
+    pub fn query(text: &str, error: &QueryError) -> Self {
+        let (line, column) = error.position(text);
+        let body = json!({
+            "error": error.message, "offset": error.offset, "length": error.length, "line": line, "column": column,
+            "hint": error.hint,
+        });
+        Self { status: StatusCode::BAD_REQUEST, body }
+    }
+
+    pub fn message(&self) -> String {
+        self.body["error"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, axum::Json(self.body)).into_response()
+    }
+}
+
+/// Stops a search whose caller has gone.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl App {
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Snapshot) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let snapshot = self.store.snapshot();
+        tokio::task::spawn_blocking(move || work(snapshot)).await.map_err(ApiError::internal)?
+    }
+
+    pub async fn trace(&self, id: TraceId) -> Result<Option<Batch>, ApiError> {
+        self.blocking(move |snapshot| snapshot.trace(&id).map_err(ApiError::internal)).await
+    }
+
+    pub async fn catalogue(&self) -> Result<Catalogue, ApiError> {
+        self.blocking(|snapshot| Ok(snapshot.catalogue())).await
+    }
+
+    pub async fn search(
+        &self,
+        text: &str,
+        from_unix_nano: Option<u64>,
+        to_unix_nano: Option<u64>,
+        limit: usize,
+        spans_per_trace: usize,
+    ) -> Result<SearchResponse, ApiError> {
+        let query = spanwise_query::traceql::parse(text).map_err(|error| ApiError::query(text, &error))?;
+        let budget = Budget { time: Duration::from_secs(30), ..Budget::default() };
+        let _cancel = CancelOnDrop(Arc::clone(&budget.cancelled));
+        let request = SearchRequest { query, from_unix_nano, to_unix_nano, limit, spans_per_trace, budget };
+        self.blocking(move |snapshot| {
+            spanwise_query::search(&snapshot, &request).map_err(|error| match error {
+                spanwise_query::SearchError::Query(error) => ApiError::bad_request(error.to_string()),
+                error => ApiError::internal(error),
+            })
+        })
+        .await
+    }
+}
+
+/// `id` as hex, short ones filled up with zeros.
+pub fn parse_trace_id(text: &str) -> Result<TraceId, ApiError> {
+    text.parse().map_err(|_| ApiError::bad_request(format!("{text:?} is not a trace id: 1 to 32 hex digits are")))
+}
+
+/// A search's answer as the page and `spanwise query --format json` give it.
+pub fn summary_json(trace: &TraceSummary) -> Json {
+    json!({
+        "trace_id": trace.trace_id.to_string(),
+        "root": trace.root.as_ref().map(|(service, operation)| json!({"service": service, "operation": operation})),
+        "start_unix_nano": trace.start_unix_nano.to_string(),
+        "duration_ns": trace.duration_ns,
+        "span_count": trace.span_count,
+        "error_count": trace.error_count,
+        "services": trace.services.iter().map(|service| {
+            json!({"name": service.name, "spans": service.spans, "errors": service.errors})
+        }).collect::<Json>(),
+        "matched": trace.matched,
+    })
+}
+
+pub fn search_json(response: &SearchResponse, starts: Option<(u64, u64)>) -> Json {
+    json!({
+        "traces": response.traces.iter().map(summary_json).collect::<Json>(),
+        "complete": response.complete,
+        "inspected_spans": response.inspected_spans,
+        "newest_unix_nano": starts.map(|(_, newest)| newest.to_string()),
+        "oldest_unix_nano": starts.map(|(oldest, _)| oldest.to_string()),
+    })
+}
+
+/// A TraceQL string.
+pub fn quote(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// A condition on an attribute whose type the caller does not know: `key = "5"` finds the text and the number.
+pub fn any_type_equals(key: &str, value: &str) -> String {
+    let attribute = format!(".{}", quote(key));
+    let mut conditions = vec![format!("{attribute} = {}", quote(value))];
+    if value.parse::<i64>().is_ok() || value.parse::<f64>().is_ok_and(f64::is_finite) {
+        if let Some(positive) = value.strip_prefix('-') {
+            conditions.push(format!("{attribute} = -{positive}"));
+        } else {
+            conditions.push(format!("{attribute} = {value}"));
+        }
+    }
+    if value == "true" || value == "false" {
+        conditions.push(format!("{attribute} = {value}"));
+    }
+    format!("({})", conditions.join(" || "))
+}

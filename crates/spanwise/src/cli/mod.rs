@@ -1,1 +1,213 @@
+//! The command line: contracts §1.
+
+mod client;
+mod commands;
 pub mod tree_text;
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use spanwise_pipeline::Input;
+
+use crate::load::run::LoadArgs;
+
+/// Distributed tracing, whole: collector, store, query and page in one program.
+#[derive(Parser)]
+#[command(name = "spanwise", version, about, after_help = "Examples:\n  spanwise\n  spanwise serve --config collector.yaml --data-dir /var/lib/spanwise\n  spanwise query '{ status = error }' --since 1h\n  spanwise import trace.json")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Receive, keep and show traces (also what `spanwise` alone does)
+    #[command(after_help = "Example:\n  spanwise serve --config collector.yaml --set exporters.otlp.endpoint=backend:4317")]
+    Serve(ServeArgs),
+    /// Check a config without starting
+    #[command(after_help = "Example:\n  spanwise validate --config collector.yaml")]
+    Validate(ConfigArgs),
+    /// Print the effective config with every default
+    #[command(after_help = "Example:\n  spanwise print-config --config collector.yaml")]
+    PrintConfig(ConfigArgs),
+    /// List every component that a config may name
+    #[command(after_help = "Example:\n  spanwise components --format json")]
+    Components {
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// Read files of traces into the store: OTLP, Jaeger or Zipkin, also gzip-compressed
+    #[command(after_help = "Example:\n  spanwise import trace.json downloads/*.json.gz\n  curl -s http://jaeger/api/traces/1234 | spanwise import -")]
+    Import {
+        /// Files; `-` is standard input
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        at: StoreArgs,
+    },
+    /// Show one trace
+    #[command(after_help = "Example:\n  spanwise trace 5b8efff798038103d269b633813fc60c")]
+    Trace {
+        id: String,
+        #[arg(long, value_enum, default_value_t = TraceFormat::Tree)]
+        format: TraceFormat,
+        #[command(flatten)]
+        at: StoreArgs,
+    },
+    /// Send a made-up but realistic load over OTLP/HTTP, and say what came of it
+    #[command(after_help = "Example:\n  spanwise load --spans 1000000 --rate 40000")]
+    Load {
+        /// host:port of an OTLP/HTTP receiver
+        #[arg(long, default_value = "127.0.0.1:4318")]
+        endpoint: String,
+        #[arg(long, default_value_t = 100_000)]
+        spans: u64,
+        /// Spans a second; as fast as possible without
+        #[arg(long)]
+        rate: Option<u64>,
+        #[arg(long, default_value_t = 4)]
+        connections: usize,
+        /// The same seed makes the same traces, but for their times
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// Search with TraceQL
+    #[command(after_help = "Example:\n  spanwise query '{ resource.service.name = \"cart\" && duration > 1s }' --since 1h")]
+    Query {
+        traceql: String,
+        /// Only traces of the last 30m, 1h, 7d
+        #[arg(long, conflicts_with_all = ["from", "to"])]
+        since: Option<String>,
+        /// Only traces that end after this time (RFC 3339)
+        #[arg(long)]
+        from: Option<String>,
+        /// Only traces that start before this time (RFC 3339)
+        #[arg(long)]
+        to: Option<String>,
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+        #[command(flatten)]
+        at: StoreArgs,
+    },
+}
+
+#[derive(Args, Clone)]
+struct ConfigArgs {
+    /// Path, `file:`, `env:` or `yaml:`; repeatable, later ones win
+    #[arg(long = "config", value_name = "SRC")]
+    config: Vec<String>,
+    /// Set one value, as in `exporters.otlp.endpoint=host:4317`; repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl ConfigArgs {
+    fn input(&self) -> Input {
+        Input { sources: self.config.clone(), sets: self.set.clone() }
+    }
+}
+
+#[derive(Args, Clone)]
+struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Where traces are kept
+    #[arg(long, default_value = "./spanwise-data", env = "SPANWISE_DATA_DIR")]
+    data_dir: PathBuf,
+    /// Bind everything to this host instead of localhost; `HOST:0` takes free ports
+    #[arg(long)]
+    listen: Option<String>,
+    /// Print one line of JSON with all ports when ready
+    #[arg(long)]
+    print_ports: bool,
+    /// Name under which browsers reach the page, beside localhost and addresses; repeatable
+    #[arg(long = "allow-host", value_name = "NAME")]
+    allow_host: Vec<String>,
+}
+
+#[derive(Args, Clone)]
+pub(crate) struct StoreArgs {
+    /// Where traces are kept
+    #[arg(long, default_value = "./spanwise-data", env = "SPANWISE_DATA_DIR")]
+    pub data_dir: PathBuf,
+    /// Ask a running server instead, as in http://127.0.0.1:16686
+    #[arg(long, conflicts_with = "data_dir")]
+    pub addr: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TraceFormat {
+    Tree,
+    Json,
+    Otlp,
+}
+
+/// Parses the command line, runs it, and says what went wrong.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        None => serve(cli.serve),
+        Some(Command::Serve(args)) => serve(args),
+        Some(Command::Validate(args)) => commands::validate(&args.input()),
+        Some(Command::PrintConfig(args)) => commands::print_config(&args.input()),
+        Some(Command::Components { format }) => commands::components(format),
+        Some(Command::Import { files, at }) => commands::import(&files, &at),
+        Some(Command::Trace { id, format, at }) => commands::trace(&id, format, &at),
+        Some(Command::Load { endpoint, spans, rate, connections, seed, format }) => {
+            commands::load(&endpoint, LoadArgs { authority: String::new(), spans, rate, connections, seed }, format)
+        }
+        Some(Command::Query { traceql, since, from, to, limit, format, at }) => {
+            commands::query(&commands::QueryArgs { traceql, since, from, to, limit }, format, &at)
+        }
+    };
+    match result {
+        Ok(code) => code,
+        // Somebody closed the pipe we write to: nobody is left to tell.
+        Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let text = format!("{error:#}");
+            let prefix = if text.contains(": error: ") { "" } else { "error: " };
+            eprintln!("{prefix}{}", text.trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let input = args.config.input();
+    let logs = crate::server::load_config(&input)?.telemetry.logs;
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SPANWISE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(logs.level.to_lowercase()));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match logs.encoding.as_str() {
+        "json" => builder.json().init(),
+        _ => builder.with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()).init(),
+    }
+    let options = crate::server::Options {
+        input,
+        data_dir: args.data_dir,
+        listen: args.listen.as_deref().map(crate::server::parse_listen).transpose()?,
+        print_ports: args.print_ports,
+        allow_hosts: args.allow_host,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(crate::server::serve(options));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    result.map(|()| ExitCode::SUCCESS)
+}

@@ -1,3 +1,4 @@
-//! Load with honest figures.
+//! The load generator: a deterministic shop of 20 services, and what sends it.
 
+pub mod run;
 pub mod workload;

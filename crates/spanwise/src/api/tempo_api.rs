@@ -1,0 +1,290 @@
+//! Tempo's HTTP API: <https://grafana.com/docs/tempo/latest/api_docs/>.
+
+use axum::Router;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::{Value as Json, json};
+use spanwise_query::traceql::ast::Intrinsic;
+use spanwise_store::catalogue::Values;
+use spanwise_wire::Batch;
+use spanwise_wire::encode::put_len_field;
+
+use super::jaeger_api::pairs;
+use super::tempo_json::resource_spans;
+use super::{ApiError, App, parse_trace_id, quote};
+use crate::time_text::parse_duration;
+
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/api/echo", get(|| async { "echo" }))
+        .route("/api/status/buildinfo", get(buildinfo))
+        .route("/api/traces/{id}", get(trace_v1))
+        .route("/api/v2/traces/{id}", get(trace_v2))
+        .route("/api/search", get(search))
+        .route("/api/search/tags", get(tags_v1))
+        .route("/api/v2/search/tags", get(tags_v2))
+        // A tag may hold slashes.
+        .route("/api/search/tag/{*rest}", get(values_v1))
+        .route("/api/v2/search/tag/{*rest}", get(values_v2))
+}
+
+/// Tempo's errors are plain text.
+pub struct TempoError(ApiError);
+
+impl From<ApiError> for TempoError {
+    fn from(error: ApiError) -> Self {
+        Self(error)
+    }
+}
+
+impl IntoResponse for TempoError {
+    fn into_response(self) -> Response {
+        (self.0.status, self.0.message()).into_response()
+    }
+}
+
+type Answer = Result<axum::Json<Json>, TempoError>;
+
+async fn buildinfo() -> axum::Json<Json> {
+    // Clients choose their requests by Tempo's version; this is the one whose API is served here.
+    axum::Json(json!({"version": "2.9.0", "revision": concat!("spanwise-", env!("CARGO_PKG_VERSION"))}))
+}
+
+async fn find(app: &App, id: &str) -> Result<Option<Batch>, TempoError> {
+    Ok(app.trace(parse_trace_id(id)?).await?)
+}
+
+fn wants_protobuf(headers: &HeaderMap) -> bool {
+    headers.get(ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|accept| accept.contains("application/protobuf"))
+}
+
+fn protobuf(bytes: Vec<u8>) -> Response {
+    ([(CONTENT_TYPE, "application/protobuf")], bytes).into_response()
+}
+
+async fn trace_v1(State(app): State<App>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, TempoError> {
+    let Some(trace) = find(&app, &id).await? else { return Ok((StatusCode::NOT_FOUND, "trace not found").into_response()) };
+    if wants_protobuf(&headers) {
+        return Ok(protobuf(trace.bytes().to_vec()));
+    }
+    Ok(axum::Json(json!({"batches": resource_spans(&trace)})).into_response())
+}
+
+async fn trace_v2(State(app): State<App>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, TempoError> {
+    let Some(trace) = find(&app, &id).await? else { return Ok((StatusCode::NOT_FOUND, "trace not found").into_response()) };
+    if wants_protobuf(&headers) {
+        let mut answer = Vec::with_capacity(trace.bytes().len() + 8);
+        put_len_field(&mut answer, 1, trace.bytes());
+        return Ok(protobuf(answer));
+    }
+    Ok(axum::Json(json!({"trace": {"resourceSpans": resource_spans(&trace)}, "metrics": {}})).into_response())
+}
+
+struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(known, value)| known == key && !value.is_empty()).map(|(_, value)| value.as_str())
+    }
+
+    fn number(&self, key: &str) -> Result<Option<u64>, TempoError> {
+        let parse = |text: &str| text.parse().map_err(|_| ApiError::bad_request(format!("invalid {key}: {text:?} is not a number")));
+        Ok(self.get(key).map(parse).transpose()?)
+    }
+
+    fn window(&self) -> Result<(Option<u64>, Option<u64>), TempoError> {
+        let (start, end) = (self.number("start")?, self.number("end")?);
+        if let (Some(start), Some(end)) = (start, end)
+            && end <= start
+        {
+            let message = format!("http parameter start must be before end. received start={start} end={end}");
+            return Err(ApiError::bad_request(message).into());
+        }
+        let nanos = |seconds: u64| seconds.saturating_mul(1_000_000_000);
+        Ok((start.map(nanos), end.map(nanos)))
+    }
+}
+
+/// `tags` (logfmt), `minDuration` and `maxDuration`, or `q`, as TraceQL.
+fn traceql(parameters: &Parameters) -> Result<String, TempoError> {
+    if let Some(query) = parameters.get("q") {
+        return Ok(query.to_owned());
+    }
+    let mut conditions = Vec::new();
+    for (key, value) in logfmt(parameters.get("tags").unwrap_or_default()) {
+        let text = regex_escape(&value);
+        let pattern = quote(&format!("(?i).*{text}.*"));
+        conditions.push(match key.as_str() {
+            "name" => format!("name =~ {pattern}"),
+            "root.name" => format!("trace:rootName =~ {pattern}"),
+            "root.service.name" => format!("trace:rootService =~ {pattern}"),
+            "error" if value == "true" => "status = error".to_owned(),
+            key => format!("(.{} =~ {pattern} || {})", quote(key), super::any_type_equals(key, &value)),
+        });
+    }
+    for (key, operator) in [("minDuration", ">="), ("maxDuration", "<=")] {
+        if let Some(text) = parameters.get(key) {
+            let duration = parse_duration(text).map_err(|error| ApiError::bad_request(format!("invalid {key}: {error}")))?;
+            conditions.push(format!("trace:duration {operator} {}ns", duration.as_nanos()));
+        }
+    }
+    Ok(format!("{{ {} }}", conditions.join(" && ")))
+}
+
+fn regex_escape(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_alphanumeric() || c == '_' { vec![c] } else { vec!['\\', c] }).collect()
+}
+
+/// `key=value key="quoted value"`.
+fn logfmt(text: &str) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    let mut rest = text.trim_start();
+    while let Some((key, value)) = rest.split_once('=') {
+        let (value, after) = match value.strip_prefix('"') {
+            Some(quoted) => {
+                let end = quoted.find('"').unwrap_or(quoted.len());
+                (&quoted[..end], quoted.get(end + 1..).unwrap_or_default())
+            }
+            None => value.split_once(char::is_whitespace).unwrap_or((value, "")),
+        };
+        pairs.push((key.trim().to_owned(), value.to_owned()));
+        rest = after.trim_start();
+    }
+    pairs
+}
+
+async fn search(State(app): State<App>, RawQuery(query): RawQuery) -> Answer {
+    let parameters = Parameters(pairs(query.as_deref()));
+    let (from, to) = parameters.window()?;
+    let limit = parameters.number("limit")?.unwrap_or(20);
+    if limit == 0 {
+        return Err(ApiError::bad_request("invalid limit: must be a positive number").into());
+    }
+    let spans = match parameters.number("spss")? {
+        None => 3,
+        Some(0) => 100,
+        Some(count) => count.min(100),
+    };
+    let response = app.search(&traceql(&parameters)?, from, to, limit as usize, spans as usize).await?;
+    let traces = response.traces.iter().map(|trace| {
+        let spans: Vec<Json> = trace
+            .spans
+            .iter()
+            .map(|span| {
+                json!({
+                    "spanID": span.span_id.to_string(),
+                    "name": span.name,
+                    "startTimeUnixNano": span.start_unix_nano.to_string(),
+                    "durationNanos": span.duration_ns.to_string(),
+                })
+            })
+            .collect();
+        let span_set = json!({"spans": spans, "matched": trace.matched});
+        let (service, name) = trace.root.clone().unwrap_or(("<root span not yet received>".to_owned(), String::new()));
+        let stats: serde_json::Map<String, Json> = trace
+            .services
+            .iter()
+            .map(|service| (service.name.clone(), json!({"spanCount": service.spans, "errorCount": service.errors})))
+            .collect();
+        json!({
+            "traceID": trace.trace_id.to_string(),
+            "rootServiceName": service,
+            "rootTraceName": name,
+            "startTimeUnixNano": trace.start_unix_nano.to_string(),
+            "durationMs": trace.duration_ns / 1_000_000,
+            "spanSet": span_set.clone(),
+            "spanSets": [span_set],
+            "serviceStats": stats,
+        })
+    });
+    let metrics = json!({
+        "inspectedTraces": response.traces.len(),
+        "inspectedBytes": response.inspected_bytes.to_string(),
+        "inspectedSpans": response.inspected_spans.to_string(),
+        "completedJobs": 1,
+        "totalJobs": 1,
+    });
+    Ok(axum::Json(json!({"traces": traces.collect::<Json>(), "metrics": metrics})))
+}
+
+async fn tags_v1(State(app): State<App>) -> Answer {
+    let catalogue = app.catalogue().await?;
+    let mut names: Vec<&String> = catalogue.span.keys().chain(catalogue.resource.keys()).collect();
+    names.sort();
+    names.dedup();
+    Ok(axum::Json(json!({"tagNames": names, "metrics": {}})))
+}
+
+async fn tags_v2(State(app): State<App>, RawQuery(query): RawQuery) -> Answer {
+    let parameters = Parameters(pairs(query.as_deref()));
+    let wanted = parameters.get("scope").unwrap_or("none");
+    let catalogue = app.catalogue().await?;
+    let intrinsics: Vec<&str> =
+        Intrinsic::NAMES.iter().flat_map(|(_, names)| names.iter().copied()).filter(|name| !name.starts_with("nestedSet")).collect();
+    let scopes = [
+        ("resource", json!(catalogue.resource.keys().collect::<Vec<_>>())),
+        ("span", json!(catalogue.span.keys().collect::<Vec<_>>())),
+        ("intrinsic", json!(intrinsics)),
+    ];
+    let scopes = scopes.into_iter().filter(|(name, _)| wanted == "none" || wanted == *name);
+    let scopes: Json = scopes.map(|(name, tags)| json!({"name": name, "tags": tags})).collect();
+    Ok(axum::Json(json!({"scopes": scopes, "metrics": {}})))
+}
+
+/// Values of a tag, each with its type as v2 names it.
+async fn values(app: &App, rest: &str) -> Result<Vec<(String, &'static str)>, TempoError> {
+    let tag = rest.strip_suffix("/values").ok_or_else(|| ApiError::not_found("404 page not found"))?;
+    let tag = tag.strip_prefix('.').unwrap_or(tag).replace('"', "");
+    let keywords = |words: &[&str]| Ok(words.iter().map(|word| ((*word).to_owned(), "keyword")).collect());
+    let catalogue = app.catalogue().await?;
+    let text = |names: Vec<String>| Ok(names.into_iter().map(|name| (name, "string")).collect());
+    match tag.as_str() {
+        "status" | "span:status" => return keywords(&["ok", "error", "unset"]),
+        "kind" | "span:kind" => {
+            return keywords(&["client", "consumer", "internal", "producer", "server", "unspecified"]);
+        }
+        "name" | "span:name" | "rootName" | "trace:rootName" => {
+            let mut names: Vec<String> = catalogue.services.values().flat_map(|names| names.keys().cloned()).collect();
+            names.sort();
+            names.dedup();
+            return text(names);
+        }
+        "rootServiceName" | "trace:rootService" | "service.name" | "resource.service.name" => {
+            return text(catalogue.services.keys().cloned().collect());
+        }
+        _ => {}
+    }
+    let (span, resource) = match (tag.strip_prefix("span."), tag.strip_prefix("resource.")) {
+        (Some(key), _) => (catalogue.span.get(key), None),
+        (_, Some(key)) => (None, catalogue.resource.get(key)),
+        _ => (catalogue.span.get(&tag), catalogue.resource.get(&tag)),
+    };
+    let of = |values: &Values| values.values.iter().map(|(value, kind)| (value.clone(), kind.name())).collect::<Vec<_>>();
+    Ok(span.into_iter().chain(resource).flat_map(of).collect())
+}
+
+async fn values_v1(State(app): State<App>, Path(rest): Path<String>) -> Answer {
+    let values: Vec<String> = values(&app, &rest).await?.into_iter().map(|(value, _)| value).collect();
+    Ok(axum::Json(json!({"tagValues": values, "metrics": {}})))
+}
+
+async fn values_v2(State(app): State<App>, Path(rest): Path<String>) -> Answer {
+    let values = values(&app, &rest).await?.into_iter().map(|(value, kind)| json!({"type": kind, "value": value}));
+    Ok(axum::Json(json!({"tagValues": values.collect::<Json>(), "metrics": {}})))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_become_traceql_that_parses() {
+        for query in ["tags=service.name%3D%22a%20b%22%20http.status_code%3D500&minDuration=1s", "tags=name%3Dx.y", ""] {
+            let text = traceql(&Parameters(pairs(Some(query)))).map_err(|error| error.0.message()).unwrap();
+            assert!(spanwise_query::traceql::parse(&text).is_ok(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! `spanwise serve`: config, store, graph and APIs made one process.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use axum::Router;
+use axum::routing::get;
+use serde_json::{Value as Json, json};
+use spanwise_journal::{Disk as _, RealDisk, SystemClock};
+use spanwise_model::MemoryBudget;
+use spanwise_pipeline::config::{Config, Input, Listeners, Process};
+use spanwise_pipeline::graph::{Graph, GraphOptions};
+use spanwise_pipeline::{Registry, Telemetry};
+use spanwise_store::{Store, StoreConfig};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{App, jaeger_api, page_api, tempo_api, web};
+use crate::exporter::{self, StoreExporterConfig};
+
+/// What runs without a config.
+pub const BUILTIN: &str = "receivers:
+  otlp:
+    protocols:
+      grpc: {}
+      http: {}
+exporters:
+  spanwise: {}
+service:
+  pipelines:
+    traces:
+      receivers: [otlp]
+      exporters: [spanwise]
+";
+
+pub struct Options {
+    pub input: Input,
+    pub data_dir: PathBuf,
+    /// Host that everything binds to, and whether every port is a free one.
+    pub listen: Option<(String, bool)>,
+    pub print_ports: bool,
+    pub allow_hosts: Vec<String>,
+}
+
+/// Shutdown waits this long for requests that were admitted.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
+pub fn registry() -> Registry {
+    let mut registry = Registry::builtin();
+    registry.0.push(exporter::FACTORY);
+    registry
+}
+
+/// Loads the config, or the built-in one.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn load_config(input: &Input) -> Result<Config, spanwise_pipeline::ConfigErrors> {
+    let mut input = input.clone();
+    if input.sources.is_empty() {
+        input.sources.push(format!("yaml:{BUILTIN}"));
+    }
+    Config::load(&input, &registry(), &Process)
+}
+
+fn load_with_listen(options: &Options) -> anyhow::Result<Config> {
+    let config = load_config(&options.input)?;
+    let Some((host, is_free)) = &options.listen else { return Ok(config) };
+    let mut input = options.input.clone();
+    for ((section, id), prepared) in &config.components {
+        for protocol in ["grpc", "http"] {
+            let Some(endpoint) = prepared.config["protocols"][protocol]["endpoint"].as_str() else { continue };
+            if *section == "receivers" {
+                let port = if *is_free { "0" } else { endpoint.rsplit(':').next().unwrap_or("0") };
+                input.sets.push(format!("{section}::{id}::protocols::{protocol}::endpoint={host}:{port}"));
+            }
+        }
+    }
+    Ok(load_config(&input)?)
+}
+
+fn store_config(config: &Config, options: &Options) -> Option<StoreConfig> {
+    let mut exporters = config.components.iter().filter(|((section, id), _)| *section == "exporters" && id.kind == "spanwise");
+    let (_, prepared) = exporters.next()?;
+    let settings: StoreExporterConfig = serde_json::from_value(prepared.config.clone()).unwrap_or_default();
+    let max_age = Some(settings.max_age.0).filter(|age| !age.is_zero());
+    Some(StoreConfig {
+        max_bytes: Some(settings.max_bytes).filter(|bytes| *bytes > 0),
+        max_age,
+        ..StoreConfig::new(&options.data_dir)
+    })
+}
+
+/// 20 GiB, or half of what is free, whichever is smaller.
+fn default_max_bytes(dir: &std::path::Path, used: u64) -> u64 {
+    let free = RealDisk.free_space(dir).unwrap_or(u64::MAX);
+    (20 << 30).min(free.saturating_add(used) / 2)
+}
+
+struct Servers {
+    stop: CancellationToken,
+    tasks: tokio_util::task::TaskTracker,
+}
+
+impl Servers {
+    async fn bind(&self, host: &str, port: u16, is_free: bool, name: &str, listeners: &Listeners) -> anyhow::Result<(TcpListener, SocketAddr)> {
+        let port = if is_free { 0 } else { port };
+        let address = format!("{host}:{port}");
+        let listener = TcpListener::bind(&address).await.with_context(|| {
+            format!("cannot listen on {address} ({name}): stop what holds the port, or use --listen HOST:0")
+        })?;
+        let bound = listener.local_addr()?;
+        listeners.add(name, bound);
+        Ok((listener, bound))
+    }
+
+    fn serve(&self, listener: TcpListener, router: Router) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let serving = axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "HTTP server ended");
+            }
+        });
+    }
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn serve(options: Options) -> anyhow::Result<()> {
+    let config = load_with_listen(&options)?;
+    let telemetry = Telemetry::default();
+    let (host, is_free) = options.listen.clone().unwrap_or(("127.0.0.1".to_owned(), false));
+    let store = match store_config(&config, &options) {
+        None => None,
+        Some(mut store_config) => {
+            let announce = store_config.max_bytes.is_none();
+            std::fs::create_dir_all(&options.data_dir)
+                .with_context(|| format!("cannot use {}: give another --data-dir", options.data_dir.display()))?;
+            store_config.max_bytes.get_or_insert(default_max_bytes(&options.data_dir, 0));
+            let max_bytes = store_config.max_bytes.unwrap_or(0);
+            let store = Store::open(store_config, Arc::new(RealDisk), Arc::new(SystemClock::new()))?;
+            let why = if announce { "set exporters.spanwise.max_bytes to change it" } else { "as configured" };
+            tracing::info!(dir = %options.data_dir.display(), max_bytes, "store is open; oldest blocks go beyond max_bytes ({why})");
+            Some(store)
+        }
+    };
+    let graph_options = GraphOptions {
+        telemetry: telemetry.clone(),
+        memory: MemoryBudget::new(MEMORY_BYTES),
+        discard_other_signals: options.input.sources.is_empty(),
+        host: store.clone().map(|store| store as Arc<dyn std::any::Any + Send + Sync>),
+    };
+    let mut graph = Graph::build(&config, &graph_options)?;
+    warn_about_memory(&config);
+    let servers = Servers { stop: CancellationToken::new(), tasks: tokio_util::task::TaskTracker::new() };
+    let ready = Arc::new(AtomicBool::new(false));
+    let listeners = graph.listeners.clone();
+    let (metrics, _) = servers.bind(&host, 8888, is_free, "metrics", &listeners).await?;
+    let text = telemetry.clone();
+    servers.serve(metrics, Router::new().route("/metrics", get(move || async move { text.render() })));
+    let (health, _) = servers.bind(&host, 13133, is_free, "health", &listeners).await?;
+    let is_ready = Arc::clone(&ready);
+    servers.serve(health, Router::new().fallback(move || async move { health_answer(is_ready.load(Ordering::Acquire)) }));
+    let mut page = None;
+    let mut maintenance = None;
+    if let Some(store) = &store {
+        let app = App {
+            store: Arc::clone(store),
+            telemetry: telemetry.clone(),
+            listeners: listeners.clone(),
+            ready: Arc::clone(&ready),
+            hosts: Arc::new(options.allow_hosts.clone()),
+        };
+        let (http, address) = servers.bind(&host, 16686, is_free, "http", &listeners).await?;
+        let (tempo, _) = servers.bind(&host, 3200, is_free, "tempo", &listeners).await?;
+        let guarded = |router: Router<App>| {
+            router.layer(axum::middleware::from_fn_with_state(app.clone(), web::guard)).with_state(app.clone())
+        };
+        let main = page_api::routes().merge(jaeger_api::routes()).nest("/tempo", tempo_api::routes()).fallback(web::page);
+        servers.serve(http, guarded(main));
+        let ready_route = Router::new().route("/ready", get(|| async { "ready\n" }));
+        servers.serve(tempo, guarded(tempo_api::routes().merge(ready_route)));
+        store.note_address(&address.to_string()).context("cannot write the lock file")?;
+        page = Some(address);
+        register_store_metrics(&telemetry, store);
+        maintenance = Some(start_maintenance(Arc::clone(store), servers.stop.clone())?);
+    }
+    graph.start().await?;
+    ready.store(true, Ordering::Release);
+    announce(&options, &listeners, page)?;
+    wait_for_signal().await?;
+    tracing::info!("stopping: finishing what was admitted");
+    ready.store(false, Ordering::Release);
+    if !graph.shut_down(SHUTDOWN).await {
+        tracing::warn!("some requests did not finish in time; they were not acknowledged");
+    }
+    servers.stop.cancel();
+    servers.tasks.close();
+    let _ = tokio::time::timeout(Duration::from_secs(2), servers.tasks.wait()).await;
+    if let Some(thread) = maintenance {
+        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    }
+    if let Some(store) = store {
+        store.close();
+    }
+    Ok(())
+}
+
+/// What may be admitted and not yet stored or sent.
+const MEMORY_BYTES: usize = 512 << 20;
+
+fn health_answer(is_ready: bool) -> (axum::http::StatusCode, axum::Json<Json>) {
+    match is_ready {
+        true => (axum::http::StatusCode::OK, axum::Json(json!({"status": "Server available"}))),
+        false => (axum::http::StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({"status": "Server not available"}))),
+    }
+}
+
+/// Says which pipelines answer yes before anything is on stable storage.
+fn warn_about_memory(config: &Config) {
+    for pipeline in &config.pipelines {
+        let holds_in_memory = pipeline.processors.iter().any(|id| id.kind == "batch")
+            || pipeline.exporters.iter().any(|id| id.kind != "spanwise");
+        if holds_in_memory {
+            tracing::warn!(pipeline = pipeline.name, "not durable: spans are acknowledged while they are in memory");
+        }
+    }
+}
+
+fn register_store_metrics(telemetry: &Telemetry, store: &Arc<Store>) {
+    let gauge = |name, help, read: fn(&spanwise_store::StoreStats) -> u64| {
+        let store = Arc::downgrade(store);
+        telemetry.gauge(name, help, &[], move || store.upgrade().map_or(0.0, |store| read(&store.stats()) as f64));
+    };
+    gauge("spanwise_store_spans", "Spans stored.", |stats| stats.block_spans + stats.head_spans);
+    gauge("spanwise_store_block_bytes", "Bytes of all blocks.", |stats| stats.block_bytes);
+    gauge("spanwise_store_blocks", "Blocks.", |stats| stats.blocks as u64);
+    gauge("spanwise_store_wal_bytes", "Bytes of the log.", |stats| stats.wal_bytes);
+    gauge("spanwise_store_head_spans", "Spans that no block holds yet.", |stats| stats.head_spans);
+    gauge("spanwise_store_expired_spans", "Spans dropped for age or size of the store.", |stats| stats.expired_spans);
+}
+
+fn start_maintenance(store: Arc<Store>, stop: CancellationToken) -> anyhow::Result<std::thread::JoinHandle<()>> {
+    let runtime = tokio::runtime::Handle::current();
+    let run = move || {
+        loop {
+            let stopped = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(1), stop.cancelled()).await });
+            if stopped.is_ok() {
+                return;
+            }
+            if let Err(error) = store.maintain(&runtime) {
+                tracing::error!(%error, "store maintenance failed and will be tried again");
+            }
+        }
+    };
+    Ok(std::thread::Builder::new().name("spanwise-store".to_owned()).spawn(run)?)
+}
+
+fn announce(options: &Options, listeners: &Listeners, page: Option<SocketAddr>) -> anyhow::Result<()> {
+    let all = listeners.all();
+    if let Some(page) = page {
+        tracing::info!("ready: page on http://{page}");
+    }
+    for (name, address) in &all {
+        tracing::debug!(name, %address, "listening");
+    }
+    if options.print_ports {
+        let ports: BTreeMap<&String, u16> = all.iter().map(|(name, address)| (name, address.port())).collect();
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{}", json!({"ready": true, "ports": ports}))?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+async fn wait_for_signal() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// `HOST` or `HOST:0`.
+///
+/// # Errors
+/// When a port other than 0 is given: each listener has its own.
+pub fn parse_listen(text: &str) -> anyhow::Result<(String, bool)> {
+    match text.rsplit_once(':') {
+        Some((host, "0")) => Ok((host.to_owned(), true)),
+        Some((host, port)) if !host.contains(':') && port.parse::<u16>().is_ok() => {
+            bail!("--listen takes HOST or HOST:0, not a port: each listener has its own, set in the config")
+        }
+        _ => Ok((text.to_owned(), false)),
+    }
+}

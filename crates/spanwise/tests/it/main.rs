@@ -1,0 +1,8 @@
+//! The real program, over real sockets, on a real disk.
+
+mod arrows;
+mod bad_days;
+mod collector;
+mod crash;
+mod harness;
+mod stored;

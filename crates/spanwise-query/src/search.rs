@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use spanwise_model::{SpanId, TraceId, limits};
-use spanwise_store::snapshot::{Part, Snapshot};
 use spanwise_store::block::BlockError;
+use spanwise_store::snapshot::{Part, Snapshot};
 use spanwise_wire::{Batch, view};
 
 use crate::trace_view::TraceView;

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use spanwise_wire::view::{self, KeyValueView, ValueView};
 use spanwise_wire::Batch;
+use spanwise_wire::view::{self, KeyValueView, ValueView};
 
 /// Values kept of one key in one block; beyond it a key is known to have more.
 const VALUES: usize = 500;

@@ -66,7 +66,8 @@ impl Head {
         found
             .into_iter()
             .map(|batch| {
-                let places: Vec<usize> = (0..batch.len_spans()).filter(|at| batch.spans()[*at].trace_id == *id).collect();
+                let places: Vec<usize> =
+                    (0..batch.len_spans()).filter(|at| batch.spans()[*at].trace_id == *id).collect();
                 select(&batch, &places)
             })
             .collect()

@@ -85,8 +85,8 @@ impl Manifest {
     /// # Errors
     /// When it cannot be written; the version before still counts then.
     pub fn publish(&self, disk: &dyn Disk, dir: &Path) -> Result<(), DiskError> {
-        let bytes = serde_json::to_vec(self)
-            .map_err(|error| DiskError::new("write", dir, std::io::Error::other(error)))?;
+        let bytes =
+            serde_json::to_vec(self).map_err(|error| DiskError::new("write", dir, std::io::Error::other(error)))?;
         put_new(disk, &path_of(dir, self.version), &[&bytes])?;
         if let Ok(names) = disk.list(dir) {
             let mut versions: Vec<u64> = names.iter().filter_map(|name| version_of(name)).collect();

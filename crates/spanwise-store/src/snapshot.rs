@@ -67,7 +67,8 @@ impl Snapshot {
     }
 
     pub fn spans(&self) -> u64 {
-        self.blocks.iter().map(|(meta, _)| meta.spans).sum::<u64>() + self.heads.iter().map(|head| head.spans()).sum::<u64>()
+        self.blocks.iter().map(|(meta, _)| meta.spans).sum::<u64>()
+            + self.heads.iter().map(|head| head.spans()).sum::<u64>()
     }
 
     /// Earliest and latest start of any span.

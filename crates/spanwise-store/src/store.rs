@@ -217,7 +217,10 @@ impl Store {
             }
         }
         Err(last.map_or_else(
-            || StoreError::Directory { dir: dir.to_owned(), reason: "it changes faster than it can be read".to_owned() },
+            || StoreError::Directory {
+                dir: dir.to_owned(),
+                reason: "it changes faster than it can be read".to_owned(),
+            },
             StoreError::Block,
         ))
     }
@@ -400,7 +403,8 @@ impl Store {
             return Ok(false);
         }
         let is_chosen = |id: &str| chosen.iter().any(|block| block.id == id);
-        let readers: Vec<_> = self.state.read().blocks.iter().filter(|(meta, _)| is_chosen(&meta.id)).cloned().collect();
+        let readers: Vec<_> =
+            self.state.read().blocks.iter().filter(|(meta, _)| is_chosen(&meta.id)).cloned().collect();
         if readers.len() < chosen.len() {
             // One of them is damaged and not open: it is never dropped, and nothing is joined with it.
             return Ok(false);

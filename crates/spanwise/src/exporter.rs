@@ -19,17 +19,23 @@ pub const FACTORY: Factory = Factory {
     stability: "alpha",
     summary: "Keeps spans in the embedded store.",
     prepare: |node, path, errors| {
-        prepare::<StoreExporterConfig>(node, path, errors, |_| Ok(()), |_| {
-            Build::Exporter(Box::new(|context| {
-                let store = context.host.clone().and_then(|host| host.downcast::<Store>().ok());
-                let store = store.ok_or_else(|| context.error("there is no store"))?;
-                let labels: &[(&'static str, &str)] = &[("exporter", &context.id.to_string())];
-                let sent = context.telemetry.counter("otelcol_exporter_sent_spans", "Spans sent.", labels);
-                let help = "Spans dropped after sending failed for good.";
-                let failed = context.telemetry.counter("otelcol_exporter_send_failed_spans", help, labels);
-                Ok(Arc::new(StoreExporter { store, sent, failed }))
-            }))
-        })
+        prepare::<StoreExporterConfig>(
+            node,
+            path,
+            errors,
+            |_| Ok(()),
+            |_| {
+                Build::Exporter(Box::new(|context| {
+                    let store = context.host.clone().and_then(|host| host.downcast::<Store>().ok());
+                    let store = store.ok_or_else(|| context.error("there is no store"))?;
+                    let labels: &[(&'static str, &str)] = &[("exporter", &context.id.to_string())];
+                    let sent = context.telemetry.counter("otelcol_exporter_sent_spans", "Spans sent.", labels);
+                    let help = "Spans dropped after sending failed for good.";
+                    let failed = context.telemetry.counter("otelcol_exporter_send_failed_spans", help, labels);
+                    Ok(Arc::new(StoreExporter { store, sent, failed }))
+                }))
+            },
+        )
     },
 };
 

@@ -86,7 +86,8 @@ fn load_with_listen(options: &Options) -> anyhow::Result<Config> {
 }
 
 fn store_config(config: &Config, options: &Options) -> Option<StoreConfig> {
-    let mut exporters = config.components.iter().filter(|((section, id), _)| *section == "exporters" && id.kind == "spanwise");
+    let mut exporters =
+        config.components.iter().filter(|((section, id), _)| *section == "exporters" && id.kind == "spanwise");
     let (_, prepared) = exporters.next()?;
     let settings: StoreExporterConfig = serde_json::from_value(prepared.config.clone()).unwrap_or_default();
     let max_age = Some(settings.max_age.0).filter(|age| !age.is_zero());
@@ -109,7 +110,14 @@ struct Servers {
 }
 
 impl Servers {
-    async fn bind(&self, host: &str, port: u16, is_free: bool, name: &str, listeners: &Listeners) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    async fn bind(
+        &self,
+        host: &str,
+        port: u16,
+        is_free: bool,
+        name: &str,
+        listeners: &Listeners,
+    ) -> anyhow::Result<(TcpListener, SocketAddr)> {
         let port = if is_free { 0 } else { port };
         let address = format!("{host}:{port}");
         let listener = TcpListener::bind(&address).await.with_context(|| {
@@ -169,7 +177,8 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     servers.serve(metrics, Router::new().route("/metrics", get(move || async move { text.render() })));
     let (health, _) = servers.bind(&host, 13133, is_free, "health", &listeners).await?;
     let is_ready = Arc::clone(&ready);
-    servers.serve(health, Router::new().fallback(move || async move { health_answer(is_ready.load(Ordering::Acquire)) }));
+    servers
+        .serve(health, Router::new().fallback(move || async move { health_answer(is_ready.load(Ordering::Acquire)) }));
     let mut page = None;
     let mut maintenance = None;
     if let Some(store) = &store {
@@ -185,7 +194,8 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         let guarded = |router: Router<App>| {
             router.layer(axum::middleware::from_fn_with_state(app.clone(), web::guard)).with_state(app.clone())
         };
-        let main = page_api::routes().merge(jaeger_api::routes()).nest("/tempo", tempo_api::routes()).fallback(web::page);
+        let main =
+            page_api::routes().merge(jaeger_api::routes()).nest("/tempo", tempo_api::routes()).fallback(web::page);
         servers.serve(http, guarded(main));
         let ready_route = Router::new().route("/ready", get(|| async { "ready\n" }));
         servers.serve(tempo, guarded(tempo_api::routes().merge(ready_route)));
@@ -253,7 +263,8 @@ fn start_maintenance(store: Arc<Store>, stop: CancellationToken) -> anyhow::Resu
     let runtime = tokio::runtime::Handle::current();
     let run = move || {
         loop {
-            let stopped = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(1), stop.cancelled()).await });
+            let stopped =
+                runtime.block_on(async { tokio::time::timeout(Duration::from_secs(1), stop.cancelled()).await });
             if stopped.is_ok() {
                 return;
             }

@@ -26,7 +26,8 @@ fn rfc3339(text: &str) -> Option<u64> {
     let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
     let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
     let separators = text.get(4..5)? == "-" && text.get(7..8)? == "-" && matches!(text.get(10..11)?, "T" | "t" | " ");
-    if !separators || !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+    if !separators || !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60
+    {
         return None;
     }
     let mut rest = text.get(19..)?;
@@ -45,7 +46,8 @@ fn rfc3339(text: &str) -> Option<u64> {
         }
     };
     let seconds = i128::from(hour * 3600 + (minute - offset_minutes) * 60 + second);
-    let nanos = i128::from(days_from_civil(year, month, day)) * DAY_NS + seconds * 1_000_000_000 + i128::from(fraction_ns);
+    let nanos =
+        i128::from(days_from_civil(year, month, day)) * DAY_NS + seconds * 1_000_000_000 + i128::from(fraction_ns);
     u64::try_from(nanos).ok()
 }
 

@@ -42,13 +42,7 @@ fn segment_text(segment: &serde_path_to_error::Segment) -> String {
 }
 
 /// Notes the error; answers the path of the value to take out.
-fn note(
-    root: &Node,
-    path: &str,
-    segments: &[String],
-    message: &str,
-    errors: &mut Vec<ConfigError>,
-) -> Vec<String> {
+fn note(root: &Node, path: &str, segments: &[String], message: &str, errors: &mut Vec<ConfigError>) -> Vec<String> {
     let mut found = root;
     let mut key_place = None;
     for segment in segments {
@@ -86,9 +80,7 @@ fn step<'a>(node: &'a Node, segment: &str) -> Option<(Place, &'a Node)> {
     match &node.kind {
         Kind::Scalar { .. } => None,
         Kind::List(items) => items.get(segment.parse::<usize>().ok()?).map(|node| (node.place, node)),
-        Kind::Map(entries) => {
-            entries.iter().find(|(key, _)| key.text == segment).map(|(key, node)| (key.place, node))
-        }
+        Kind::Map(entries) => entries.iter().find(|(key, _)| key.text == segment).map(|(key, node)| (key.place, node)),
     }
 }
 

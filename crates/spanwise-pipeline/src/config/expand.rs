@@ -129,9 +129,12 @@ fn env(name: &str, lookup: &dyn Lookup) -> Result<String, String> {
         Some((name, default)) => (name, Some(default)),
         None => (name, None),
     };
-    let valid = name.chars().enumerate().all(|(at, c)| c == '_' || c.is_ascii_alphabetic() || (at > 0 && c.is_ascii_digit()));
+    let valid =
+        name.chars().enumerate().all(|(at, c)| c == '_' || c.is_ascii_alphabetic() || (at > 0 && c.is_ascii_digit()));
     if name.is_empty() || !valid {
-        return Err(format!("environment variable {name:?} has invalid name: must match regex ^[a-zA-Z_][a-zA-Z0-9_]*$"));
+        return Err(format!(
+            "environment variable {name:?} has invalid name: must match regex ^[a-zA-Z_][a-zA-Z0-9_]*$"
+        ));
     }
     match (lookup.env(name), default) {
         (Some(value), _) => Ok(value),

@@ -25,10 +25,10 @@ pub fn merge(into: &mut Node, from: Node) {
 pub fn set(root: &mut Node, path: &str, value: Node, place: Place) {
     let separator = if path.contains("::") { "::" } else { "." };
     let keys: Vec<&str> = path.split(separator).collect();
-    let nested = keys.into_iter().rev().fold(value, |node, key| Node {
-        place,
-        kind: Kind::Map(vec![(Key { text: key.to_owned(), place }, node)]),
-    });
+    let nested = keys
+        .into_iter()
+        .rev()
+        .fold(value, |node, key| Node { place, kind: Kind::Map(vec![(Key { text: key.to_owned(), place }, node)]) });
     merge(root, nested);
 }
 

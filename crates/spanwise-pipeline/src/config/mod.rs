@@ -148,20 +148,13 @@ impl Config {
                 (pipeline.name.clone(), stages)
             })
             .collect();
-        let service =
-            json!({"extensions": ids(&self.extensions), "pipelines": pipelines, "telemetry": self.telemetry});
+        let service = json!({"extensions": ids(&self.extensions), "pipelines": pipelines, "telemetry": self.telemetry});
         out.insert("service".to_owned(), service);
         Json::Object(out)
     }
 }
 
-fn read(
-    uri: &str,
-    lookup: &dyn Lookup,
-    sources: &mut Vec<Source>,
-    errors: &mut Vec<ConfigError>,
-    root: &mut Node,
-) {
+fn read(uri: &str, lookup: &dyn Lookup, sources: &mut Vec<Source>, errors: &mut Vec<ConfigError>, root: &mut Node) {
     let (name, text) = match uri.split_once(':') {
         Some(("yaml", text)) => ("yaml:".to_owned(), Ok(text.to_owned())),
         Some(("env", name)) => {
@@ -169,9 +162,10 @@ fn read(
             (uri.to_owned(), text)
         }
         Some(("file", path)) => (path.to_owned(), lookup.file(path)),
-        Some((scheme @ ("http" | "https"), _)) => {
-            (uri.to_owned(), Err(format!("scheme {scheme:?} is not supported: configs are not fetched over the network")))
-        }
+        Some((scheme @ ("http" | "https"), _)) => (
+            uri.to_owned(),
+            Err(format!("scheme {scheme:?} is not supported: configs are not fetched over the network")),
+        ),
         _ => (uri.to_owned(), lookup.file(uri)),
     };
     let source = sources.len();
@@ -375,13 +369,7 @@ fn check_pipeline(key: &yaml::Key, node: &Node, errors: &mut Vec<ConfigError>, c
     config.pipelines.push(Pipeline { name: key.text.clone(), signal, receivers, processors, exporters });
 }
 
-fn references(
-    kind: Kind,
-    node: &Node,
-    path: &str,
-    errors: &mut Vec<ConfigError>,
-    config: &Config,
-) -> Vec<ComponentId> {
+fn references(kind: Kind, node: &Node, path: &str, errors: &mut Vec<ConfigError>, config: &Config) -> Vec<ComponentId> {
     let yaml::Kind::List(items) = &node.kind else {
         if !node.is_null() {
             let message = format!("expected a list of {}, not {}", kind.section(), node.describe());
@@ -397,7 +385,9 @@ fn references(
         };
         match ComponentId::parse(text) {
             Err(message) => fail(message, None),
-            Ok(id) if ids.contains(&id) => fail(format!("references {} {text:?} multiple times", kind.singular()), None),
+            Ok(id) if ids.contains(&id) => {
+                fail(format!("references {} {text:?} multiple times", kind.singular()), None)
+            }
             Ok(id) if config.components.contains_key(&(kind.section(), id.clone())) => ids.push(id),
             Ok(_) => {
                 let known = config.components.keys().filter(|(section, _)| *section == kind.section());

@@ -41,9 +41,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     }
     let mut nanos = 0.0;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(|| {
-            format!("time: missing unit in duration {text:?}")
-        })?;
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or_else(|| format!("time: missing unit in duration {text:?}"))?;
         let number: f64 = rest[..digits].parse().map_err(|_| invalid())?;
         rest = &rest[digits..];
         let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
@@ -132,7 +132,8 @@ mod tests {
 
     #[test]
     fn durations_print_as_in_go() {
-        for (nanos, text) in [(0, "0s"), (1_500_000, "1.5ms"), (10_000_000_000, "10s"), (5_400_000_000_000, "1h30m0s")] {
+        for (nanos, text) in [(0, "0s"), (1_500_000, "1.5ms"), (10_000_000_000, "10s"), (5_400_000_000_000, "1h30m0s")]
+        {
             assert_eq!(GoDuration(Duration::from_nanos(nanos)).to_string(), text);
         }
     }

@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn endpoints_read_in_every_form() {
-        let parse = |endpoint| Target::parse(endpoint, &ClientTls { insecure: true, ..ClientTls::default() }, true, &[]);
+        let parse =
+            |endpoint| Target::parse(endpoint, &ClientTls { insecure: true, ..ClientTls::default() }, true, &[]);
         let shape = |endpoint| parse(endpoint).map(|target| (target.host, target.port, target.tls.is_some()));
         for (endpoint, host, port, tls) in [
             ("localhost:4317", "localhost", 4317, false),

@@ -20,13 +20,19 @@ pub const FACTORY: Factory = Factory {
     stability: "alpha",
     summary: "Writes what passes to standard error.",
     prepare: |node, path, errors| {
-        prepare::<DebugConfig>(node, path, errors, |_| Ok(()), |config| {
-            Build::Exporter(Box::new(move |context| {
-                let labels: &[(&'static str, &str)] = &[("exporter", &context.id.to_string())];
-                let sent = context.telemetry.counter("otelcol_exporter_sent_spans", "Spans sent.", labels);
-                Ok(Arc::new(Debug { verbosity: config.verbosity, sent }))
-            }))
-        })
+        prepare::<DebugConfig>(
+            node,
+            path,
+            errors,
+            |_| Ok(()),
+            |config| {
+                Build::Exporter(Box::new(move |context| {
+                    let labels: &[(&'static str, &str)] = &[("exporter", &context.id.to_string())];
+                    let sent = context.telemetry.counter("otelcol_exporter_sent_spans", "Spans sent.", labels);
+                    Ok(Arc::new(Debug { verbosity: config.verbosity, sent }))
+                }))
+            },
+        )
     },
 };
 
@@ -131,12 +137,22 @@ fn detailed(out: &mut String, batch: &Batch) {
         );
         attributes(out, "Attributes", &span.attributes, "");
         for (at, event) in span.events.iter().enumerate() {
-            let _ = writeln!(out, "Event #{at}\n     -> Name: {}\n     -> Timestamp: {}", escape(&event.name), event.time_unix_nano);
+            let _ = writeln!(
+                out,
+                "Event #{at}\n     -> Name: {}\n     -> Timestamp: {}",
+                escape(&event.name),
+                event.time_unix_nano
+            );
             attributes(out, "     -> Attributes", &event.attributes, "     ");
         }
         for (at, link) in span.links.iter().enumerate() {
             let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-            let _ = writeln!(out, "Link #{at}\n     -> Trace ID: {}\n     -> ID: {}", hex(&link.trace_id), hex(&link.span_id));
+            let _ = writeln!(
+                out,
+                "Link #{at}\n     -> Trace ID: {}\n     -> ID: {}",
+                hex(&link.trace_id),
+                hex(&link.span_id)
+            );
         }
     }
 }

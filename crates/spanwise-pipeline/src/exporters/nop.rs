@@ -16,13 +16,19 @@ pub const FACTORY: Factory = Factory {
     stability: "beta",
     summary: "Takes everything and forgets it.",
     prepare: |node, path, errors| {
-        prepare::<NopConfig>(node, path, errors, |_| Ok(()), |_| {
-            Build::Exporter(Box::new(|context| {
-                let labels: &[(&'static str, &str)] = &[("exporter", &context.id.to_string())];
-                let sent = context.telemetry.counter("otelcol_exporter_sent_spans", "Spans sent.", labels);
-                Ok(Arc::new(Nop { sent }))
-            }))
-        })
+        prepare::<NopConfig>(
+            node,
+            path,
+            errors,
+            |_| Ok(()),
+            |_| {
+                Build::Exporter(Box::new(|context| {
+                    let labels: &[(&'static str, &str)] = &[("exporter", &context.id.to_string())];
+                    let sent = context.telemetry.counter("otelcol_exporter_sent_spans", "Spans sent.", labels);
+                    Ok(Arc::new(Nop { sent }))
+                }))
+            },
+        )
     },
 };
 

@@ -223,7 +223,8 @@ impl Sender for HttpSender {
 /// The outer error is a broken connection, the inner one the peer's answer.
 async fn read_answer(response: Response<Incoming>) -> Result<Result<u64, Refusal>, Refusal> {
     let (parts, body) = response.into_parts();
-    let is_json = parts.headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+    let is_json =
+        parts.headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
     let body = Limited::new(body, limits::PEER_ANSWER_BYTES).collect().await;
     let body = body.map(|body| body.to_bytes()).map_err(|error| Refusal::unavailable(error.to_string()))?;
     if parts.status.is_success() {

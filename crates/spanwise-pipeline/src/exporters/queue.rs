@@ -178,9 +178,8 @@ impl Queued {
         let labels: &[(&'static str, &str)] = &[("exporter", &id)];
         let (size, capacity) = (Arc::downgrade(&shared), shared.queue.queue_size as f64);
         context.telemetry.gauge("otelcol_exporter_queue_size", "What waits to be sent.", labels, move || {
-            size.upgrade().map_or(0.0, |shared| {
-                shared.queue.queue_size.saturating_sub(shared.room.available_permits()) as f64
-            })
+            size.upgrade()
+                .map_or(0.0, |shared| shared.queue.queue_size.saturating_sub(shared.room.available_permits()) as f64)
         });
         context.telemetry.gauge("otelcol_exporter_queue_capacity", "What may wait.", labels, move || capacity);
         let workers = TaskTracker::new();

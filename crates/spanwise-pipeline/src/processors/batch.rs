@@ -24,7 +24,9 @@ pub const FACTORY: Factory = Factory {
     summary: "Collects spans until there are enough or time is up.",
     prepare: |node, path, errors| {
         prepare::<BatchConfig>(node, path, errors, BatchConfig::check, |config| {
-            Build::Processor(Box::new(move |context, next| Ok(Arc::new(BatchProcessor::start(&config, &context, next)))))
+            Build::Processor(Box::new(move |context, next| {
+                Ok(Arc::new(BatchProcessor::start(&config, &context, next)))
+            }))
         })
     },
 };

@@ -58,10 +58,7 @@ impl MemoryLimiterConfig {
             (self.limit_mib << 20, self.spike_limit_mib << 20)
         } else {
             let total = total_memory();
-            (
-                total / 100 * u64::from(self.limit_percentage),
-                total / 100 * u64::from(self.spike_limit_percentage),
-            )
+            (total / 100 * u64::from(self.limit_percentage), total / 100 * u64::from(self.spike_limit_percentage))
         };
         // Without a spike limit the collector takes a fifth.
         let spike = if spike == 0 { limit / 5 } else { spike };

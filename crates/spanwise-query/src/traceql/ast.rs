@@ -195,8 +195,15 @@ pub enum Expr {
     Negate(Box<Expr>),
     Compare(Compare, Box<Expr>, Box<Expr>),
     /// The regex is anchored at both ends.
-    Match { negated: bool, operand: Box<Expr>, regex: Regex },
-    Exists { negated: bool, operand: Box<Expr> },
+    Match {
+        negated: bool,
+        operand: Box<Expr>,
+        regex: Regex,
+    },
+    Exists {
+        negated: bool,
+        operand: Box<Expr>,
+    },
     Arithmetic(Arithmetic, Box<Expr>, Box<Expr>),
 }
 

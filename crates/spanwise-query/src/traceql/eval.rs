@@ -234,8 +234,9 @@ fn plain(view: ValueView<'_>) -> Value<'_> {
         ValueView::Bool(value) => Value::Bool(value),
         ValueView::Array(body) => {
             let values: Vec<_> = view::array_values(body).map(plain).collect();
-            let is_plain = values.windows(2).all(|pair| std::mem::discriminant(&pair[0]) == std::mem::discriminant(&pair[1]))
-                && !matches!(values.first(), Some(Value::Many(_) | Value::Opaque));
+            let is_plain =
+                values.windows(2).all(|pair| std::mem::discriminant(&pair[0]) == std::mem::discriminant(&pair[1]))
+                    && !matches!(values.first(), Some(Value::Many(_) | Value::Opaque));
             if is_plain { Value::Many(values) } else { Value::Opaque }
         }
         ValueView::Empty | ValueView::Bytes(_) | ValueView::Map(_) => Value::Opaque,
@@ -313,9 +314,9 @@ fn intrinsic_value<'a>(context: &Context<'a>, intrinsic: Intrinsic) -> Value<'a>
         Intrinsic::TraceRootName => {
             of_trace(&|view, _| view.root.as_ref().map_or(Value::Nil, |(_, name)| Value::Str(Cow::Borrowed(name))))
         }
-        Intrinsic::TraceRootService => {
-            of_trace(&|view, _| view.root.as_ref().map_or(Value::Nil, |(service, _)| Value::Str(Cow::Borrowed(service))))
-        }
+        Intrinsic::TraceRootService => of_trace(&|view, _| {
+            view.root.as_ref().map_or(Value::Nil, |(service, _)| Value::Str(Cow::Borrowed(service)))
+        }),
         Intrinsic::NestedSetLeft => nested_set(|set| set.0),
         Intrinsic::NestedSetRight => nested_set(|set| set.1),
         Intrinsic::NestedSetParent => nested_set(|set| set.2),

@@ -24,8 +24,9 @@ pub struct Spanned {
 
 /// Longest first.
 const SYMBOLS: [&str; 42] = [
-    "&>>", "&<<", "!>>", "!<<", "&&", "||", "=~", "!~", "!=", ">=", "<=", ">>", "<<", "!>", "!<", "&>", "&<", "&~", "{",
-    "}", "(", ")", "=", ">", "<", "~", "!", "|", "+", "-", "*", "/", "%", "^", ",", "&", "[", "]", ";", ":", "@", "#",
+    "&>>", "&<<", "!>>", "!<<", "&&", "||", "=~", "!~", "!=", ">=", "<=", ">>", "<<", "!>", "!<", "&>", "&<", "&~",
+    "{", "}", "(", ")", "=", ">", "<", "~", "!", "|", "+", "-", "*", "/", "%", "^", ",", "&", "[", "]", ";", ":", "@",
+    "#",
 ];
 
 /// Characters that end an attribute's name.
@@ -211,7 +212,8 @@ fn number(rest: &str, at: usize) -> Result<(Token, usize), QueryError> {
         let unit_end = parts.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(parts.len());
         let unit = UNITS.iter().find(|(unit, _)| *unit == &parts[..unit_end]);
         let (_, factor) = unit.ok_or_else(|| {
-            invalid("number or duration").hint("durations are written 100ms, 1.5s, 2m, 1h; units are ns us ms s m h d w y")
+            invalid("number or duration")
+                .hint("durations are written 100ms, 1.5s, 2m, 1h; units are ns us ms s m h d w y")
         })?;
         nanos += value * factor;
         parts = &parts[unit_end..];

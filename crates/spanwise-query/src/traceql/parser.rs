@@ -50,7 +50,9 @@ fn unexpected(at: &Spanned, wanted: &str) -> QueryError {
     };
     let error = QueryError::new(format!("{what}: expected {wanted}"), at.offset, at.length.max(1));
     match &at.token {
-        Token::Word(word) => error.hint(format!("attributes begin with a dot or a scope: .{word} or span.{word}; text stands in quotes")),
+        Token::Word(word) => {
+            error.hint(format!("attributes begin with a dot or a scope: .{word} or span.{word}; text stands in quotes"))
+        }
         _ => error,
     }
 }
@@ -97,8 +99,8 @@ impl Parser {
                 let next = self.peek();
                 return match &next.token {
                     Token::Symbol(
-                        symbol @ (">" | ">>" | "<" | "<<" | "~" | "!>" | "!>>" | "!<" | "!<<" | "!~" | "&>" | "&>>" | "&<"
-                        | "&<<" | "&~"),
+                        symbol @ (">" | ">>" | "<" | "<<" | "~" | "!>" | "!>>" | "!<" | "!<<" | "!~" | "&>" | "&>>"
+                        | "&<" | "&<<" | "&~"),
                     ) => Err(not_yet(next, &format!("structural operators ({symbol})"))),
                     _ => Ok(left),
                 };
@@ -202,9 +204,9 @@ impl Parser {
             .size_limit(limits::QUERY_REGEX_PROGRAM_BYTES)
             .build()
             .map_err(|error| {
-                let reason = error.to_string().lines().last().unwrap_or_default().to_owned();
-                QueryError::new(format!("regular expression cannot be used: {reason}"), pattern.offset, pattern.length)
-            })?;
+            let reason = error.to_string().lines().last().unwrap_or_default().to_owned();
+            QueryError::new(format!("regular expression cannot be used: {reason}"), pattern.offset, pattern.length)
+        })?;
         Ok(Expr::Match { negated, operand: Box::new(operand), regex })
     }
 
@@ -336,8 +338,7 @@ fn compare_types(compare: Compare, left: Expr, right: Expr, operator: &Spanned) 
     let (left_type, right_type) = (left.value_type(), right.value_type());
     if left_type == Type::Nil || right_type == Type::Nil {
         let operand = if left_type == Type::Nil { right } else { left };
-        let is_service =
-            matches!(&operand, Expr::Attribute(Scope::Resource, key) if key == "service.name");
+        let is_service = matches!(&operand, Expr::Attribute(Scope::Resource, key) if key == "service.name");
         return match compare {
             Compare::Eq | Compare::NotEq if matches!(operand, Expr::Literal(Literal::Nil)) => {
                 Ok(Expr::Literal(Literal::Bool(false)))
@@ -359,7 +360,8 @@ fn compare_types(compare: Compare, left: Expr, right: Expr, operator: &Spanned) 
         return fail(format!("cannot compare a {} with a {}", left_type.name(), right_type.name()));
     }
     let is_ordered = !matches!(compare, Compare::Eq | Compare::NotEq);
-    let unordered = [left_type, right_type].into_iter().find(|kind| matches!(kind, Type::Status | Type::Kind | Type::Bool));
+    let unordered =
+        [left_type, right_type].into_iter().find(|kind| matches!(kind, Type::Status | Type::Kind | Type::Bool));
     match unordered {
         Some(kind) if is_ordered => fail(format!("a {} has no order: only = and != compare it", kind.name())),
         _ => Ok(Expr::Compare(compare, Box::new(left), Box::new(right))),

@@ -73,7 +73,8 @@ impl BlockReader {
     /// When a file is missing or damaged.
     pub fn open(disk: &dyn Disk, dir: &Path, id: &str) -> Result<Self, BlockError> {
         let corrupt = |reason: String| BlockError::Corrupt { block: id.to_owned(), reason };
-        let index = TraceIndex::from_bytes(&read_file(disk, &dir.join(INDEX_FILE), SIDE_FILE_BYTES)?).map_err(corrupt)?;
+        let index =
+            TraceIndex::from_bytes(&read_file(disk, &dir.join(INDEX_FILE), SIDE_FILE_BYTES)?).map_err(corrupt)?;
         let catalogue = read_file(disk, &dir.join(CATALOGUE_FILE), SIDE_FILE_BYTES)?;
         let catalogue = Catalogue::from_json(&catalogue).map_err(corrupt)?;
         let file = FileChunks(disk.open_read(&dir.join(SPANS_FILE))?);
@@ -132,9 +133,8 @@ impl BlockReader {
     }
 
     fn batches(&self, selection: Option<RowSelection>) -> Result<ParquetRecordBatchReader, BlockError> {
-        let mut builder =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.metadata.clone())
-                .with_batch_size(READ_ROWS);
+        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.metadata.clone())
+            .with_batch_size(READ_ROWS);
         if let Some(selection) = selection {
             builder = builder.with_row_selection(selection);
         }

@@ -4,11 +4,11 @@
 //! column in this block goes there; the span's *layout* says, for each attribute in order, which column holds it (1 +
 //! its number) or that it stands raw in the residual (0). Everything else is residual, as raw fields in their order.
 
+use spanwise_wire::SpanRef;
 use spanwise_wire::encode::{
     put_fixed32, put_fixed64, put_len_field, put_message, put_str, put_tag, put_uint, put_varint,
 };
 use spanwise_wire::view::{FieldValue, Fields, ValueView, key_value};
-use spanwise_wire::SpanRef;
 
 /// Types that attribute columns can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

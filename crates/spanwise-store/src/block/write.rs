@@ -94,11 +94,10 @@ fn drop_duplicates(rows: &mut Vec<Row<'_>>) {
     let mut kept: Vec<Row<'_>> = Vec::with_capacity(rows.len());
     for row in rows.iter() {
         let key = |row: &Row<'_>| (row.span.trace_id, row.span.start_unix_nano, row.span.span_id, row.span.kind);
-        let is_duplicate = kept
-            .iter()
-            .rev()
-            .take_while(|earlier| key(earlier) == key(row))
-            .any(|earlier| crate::merge::is_equal(&earlier.batch.piece(earlier.place), &row.batch.piece(row.place)));
+        let is_duplicate =
+            kept.iter().rev().take_while(|earlier| key(earlier) == key(row)).any(|earlier| {
+                crate::merge::is_equal(&earlier.batch.piece(earlier.place), &row.batch.piece(row.place))
+            });
         if !is_duplicate {
             kept.push(*row);
         }
@@ -127,7 +126,8 @@ fn properties(schema: &Schema, rows: usize) -> WriterProperties {
         ("duration_ns", Encoding::DELTA_BINARY_PACKED),
         ("residual", Encoding::DELTA_LENGTH_BYTE_ARRAY),
     ] {
-        builder = builder.set_column_dictionary_enabled(column(name), false).set_column_encoding(column(name), encoding);
+        builder =
+            builder.set_column_dictionary_enabled(column(name), false).set_column_encoding(column(name), encoding);
     }
     for name in ["span_id", "parent_span_id"] {
         builder = builder.set_column_dictionary_enabled(column(name), false);

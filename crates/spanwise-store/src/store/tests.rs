@@ -257,9 +257,8 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 }
 
 fn links() -> impl Strategy<Value = Vec<Link>> {
-    let link = (proptest::collection::vec(any::<u8>(), 0..17), text(), attributes()).prop_map(
-        |(trace_id, trace_state, attributes)| Link { trace_id, trace_state, attributes, ..Link::default() },
-    );
+    let link = (proptest::collection::vec(any::<u8>(), 0..17), text(), attributes())
+        .prop_map(|(trace_id, trace_state, attributes)| Link { trace_id, trace_state, attributes, ..Link::default() });
     proptest::collection::vec(link, 0..2)
 }
 

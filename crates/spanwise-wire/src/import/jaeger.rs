@@ -21,7 +21,8 @@ pub fn spans(trace: &Json) -> Vec<Result<OwnSpan, String>> {
 }
 
 fn resource(process: &Json) -> Resource {
-    let mut attributes = vec![KeyValue::new("service.name", process["serviceName"].as_str().unwrap_or("unknown_service"))];
+    let mut attributes =
+        vec![KeyValue::new("service.name", process["serviceName"].as_str().unwrap_or("unknown_service"))];
     attributes.extend(process["tags"].as_array().into_iter().flatten().filter_map(tag));
     Resource { attributes, ..Resource::default() }
 }
@@ -47,7 +48,8 @@ fn own_span(json: &Json, processes: &HashMap<&str, Arc<Resource>>) -> Result<Own
     }
     // Documents of old clients have the parent in a field of its own.
     if span.parent_span_id.is_none() {
-        span.parent_span_id = json["parentSpanID"].as_str().and_then(hex::<8>).map(spanwise_model::SpanId).filter(|id| !id.is_zero());
+        span.parent_span_id =
+            json["parentSpanID"].as_str().and_then(hex::<8>).map(spanwise_model::SpanId).filter(|id| !id.is_zero());
     }
     let mut scope = Scope::default();
     for attribute in json["tags"].as_array().into_iter().flatten().filter_map(tag) {

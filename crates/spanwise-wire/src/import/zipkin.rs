@@ -40,7 +40,11 @@ pub fn span(json: &Json) -> Result<OwnSpan, String> {
         }
         span.attributes.push(KeyValue::new(key.as_str(), text));
     }
-    endpoint(&mut span.attributes, &json["remoteEndpoint"], ["peer.service", "network.peer.address", "network.peer.port"]);
+    endpoint(
+        &mut span.attributes,
+        &json["remoteEndpoint"],
+        ["peer.service", "network.peer.address", "network.peer.port"],
+    );
     span.events = json["annotations"]
         .as_array()
         .into_iter()

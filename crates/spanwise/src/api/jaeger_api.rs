@@ -152,7 +152,8 @@ async fn traces(State(app): State<App>, RawQuery(query): RawQuery) -> Answer {
         if all("service").all(str::is_empty) {
             return Err(ApiError::bad_request("parameter 'service' is required").into());
         }
-        let micros = |key| all(key).next().and_then(|text| text.parse::<u64>().ok()).map(|micros| micros.saturating_mul(1_000));
+        let micros =
+            |key| all(key).next().and_then(|text| text.parse::<u64>().ok()).map(|micros| micros.saturating_mul(1_000));
         let limit = all("limit").next().and_then(|text| text.parse().ok()).unwrap_or(20);
         let response = app.search(&traceql(&pairs)?, micros("start"), micros("end"), limit, 0).await?;
         ids = response.traces.iter().map(|trace| trace.trace_id).collect();

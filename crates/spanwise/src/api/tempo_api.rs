@@ -58,7 +58,10 @@ async fn find(app: &App, id: &str) -> Result<Option<Batch>, TempoError> {
 }
 
 fn wants_protobuf(headers: &HeaderMap) -> bool {
-    headers.get(ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|accept| accept.contains("application/protobuf"))
+    headers
+        .get(ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|accept| accept.contains("application/protobuf"))
 }
 
 fn protobuf(bytes: Vec<u8>) -> Response {
@@ -66,7 +69,9 @@ fn protobuf(bytes: Vec<u8>) -> Response {
 }
 
 async fn trace_v1(State(app): State<App>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, TempoError> {
-    let Some(trace) = find(&app, &id).await? else { return Ok((StatusCode::NOT_FOUND, "trace not found").into_response()) };
+    let Some(trace) = find(&app, &id).await? else {
+        return Ok((StatusCode::NOT_FOUND, "trace not found").into_response());
+    };
     if wants_protobuf(&headers) {
         return Ok(protobuf(trace.bytes().to_vec()));
     }
@@ -74,7 +79,9 @@ async fn trace_v1(State(app): State<App>, Path(id): Path<String>, headers: Heade
 }
 
 async fn trace_v2(State(app): State<App>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, TempoError> {
-    let Some(trace) = find(&app, &id).await? else { return Ok((StatusCode::NOT_FOUND, "trace not found").into_response()) };
+    let Some(trace) = find(&app, &id).await? else {
+        return Ok((StatusCode::NOT_FOUND, "trace not found").into_response());
+    };
     if wants_protobuf(&headers) {
         let mut answer = Vec::with_capacity(trace.bytes().len() + 8);
         put_len_field(&mut answer, 1, trace.bytes());
@@ -91,7 +98,9 @@ impl Parameters {
     }
 
     fn number(&self, key: &str) -> Result<Option<u64>, TempoError> {
-        let parse = |text: &str| text.parse().map_err(|_| ApiError::bad_request(format!("invalid {key}: {text:?} is not a number")));
+        let parse = |text: &str| {
+            text.parse().map_err(|_| ApiError::bad_request(format!("invalid {key}: {text:?} is not a number")))
+        };
         Ok(self.get(key).map(parse).transpose()?)
     }
 
@@ -127,7 +136,8 @@ fn traceql(parameters: &Parameters) -> Result<String, TempoError> {
     }
     for (key, operator) in [("minDuration", ">="), ("maxDuration", "<=")] {
         if let Some(text) = parameters.get(key) {
-            let duration = parse_duration(text).map_err(|error| ApiError::bad_request(format!("invalid {key}: {error}")))?;
+            let duration =
+                parse_duration(text).map_err(|error| ApiError::bad_request(format!("invalid {key}: {error}")))?;
             conditions.push(format!("trace:duration {operator} {}ns", duration.as_nanos()));
         }
     }
@@ -222,8 +232,11 @@ async fn tags_v2(State(app): State<App>, RawQuery(query): RawQuery) -> Answer {
     let parameters = Parameters(pairs(query.as_deref()));
     let wanted = parameters.get("scope").unwrap_or("none");
     let catalogue = app.catalogue().await?;
-    let intrinsics: Vec<&str> =
-        Intrinsic::NAMES.iter().flat_map(|(_, names)| names.iter().copied()).filter(|name| !name.starts_with("nestedSet")).collect();
+    let intrinsics: Vec<&str> = Intrinsic::NAMES
+        .iter()
+        .flat_map(|(_, names)| names.iter().copied())
+        .filter(|name| !name.starts_with("nestedSet"))
+        .collect();
     let scopes = [
         ("resource", json!(catalogue.resource.keys().collect::<Vec<_>>())),
         ("span", json!(catalogue.span.keys().collect::<Vec<_>>())),
@@ -262,7 +275,8 @@ async fn values(app: &App, rest: &str) -> Result<Vec<(String, &'static str)>, Te
         (_, Some(key)) => (None, catalogue.resource.get(key)),
         _ => (catalogue.span.get(&tag), catalogue.resource.get(&tag)),
     };
-    let of = |values: &Values| values.values.iter().map(|(value, kind)| (value.clone(), kind.name())).collect::<Vec<_>>();
+    let of =
+        |values: &Values| values.values.iter().map(|(value, kind)| (value.clone(), kind.name())).collect::<Vec<_>>();
     Ok(span.into_iter().chain(resource).flat_map(of).collect())
 }
 
@@ -282,7 +296,8 @@ mod tests {
 
     #[test]
     fn tags_become_traceql_that_parses() {
-        for query in ["tags=service.name%3D%22a%20b%22%20http.status_code%3D500&minDuration=1s", "tags=name%3Dx.y", ""] {
+        for query in ["tags=service.name%3D%22a%20b%22%20http.status_code%3D500&minDuration=1s", "tags=name%3Dx.y", ""]
+        {
             let text = traceql(&Parameters(pairs(Some(query)))).map_err(|error| error.0.message()).unwrap();
             assert!(spanwise_query::traceql::parse(&text).is_ok(), "{text}");
         }

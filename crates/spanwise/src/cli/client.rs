@@ -43,7 +43,8 @@ pub fn request(authority: &str, path: &str, body: Option<Bytes>) -> anyhow::Resu
             Some(_) => Request::post(path),
             None => Request::get(path),
         };
-        let request = builder.header("host", authority).header("x-spanwise", "cli").body(Full::new(body.unwrap_or_default()))?;
+        let request =
+            builder.header("host", authority).header("x-spanwise", "cli").body(Full::new(body.unwrap_or_default()))?;
         let response = sender.send_request(request).await?;
         let status = response.status().as_u16();
         let body = response.into_body().collect().await?.to_bytes();

@@ -110,8 +110,7 @@ impl Target {
             })?;
             return Ok(Target::Server(http));
         }
-        let store =
-            Store::open(StoreConfig::new(&at.data_dir), Arc::new(RealDisk), Arc::new(SystemClock::new()))?;
+        let store = Store::open(StoreConfig::new(&at.data_dir), Arc::new(RealDisk), Arc::new(SystemClock::new()))?;
         Ok(Target::Store(store, tokio::runtime::Builder::new_current_thread().enable_all().build()?))
     }
 
@@ -253,9 +252,14 @@ pub fn query(args: &QueryArgs, format: Format, at: &StoreArgs) -> anyhow::Result
     })?;
     let answer = match &at.addr {
         Some(addr) => {
-            let window = [("from", from), ("to", to)].into_iter().filter_map(|(key, time)| Some(format!("&{key}={}", time?)));
-            let path =
-                format!("/api/spanwise/search?q={}&limit={}{}", encode(&args.traceql), args.limit, window.collect::<String>());
+            let window =
+                [("from", from), ("to", to)].into_iter().filter_map(|(key, time)| Some(format!("&{key}={}", time?)));
+            let path = format!(
+                "/api/spanwise/search?q={}&limit={}{}",
+                encode(&args.traceql),
+                args.limit,
+                window.collect::<String>()
+            );
             let answer = request(authority(addr)?, &path, None)?;
             if answer.status != 200 {
                 bail!("{addr}: {}", answer.message());

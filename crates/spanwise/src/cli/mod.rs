@@ -15,7 +15,12 @@ use crate::load::run::LoadArgs;
 
 /// Distributed tracing, whole: collector, store, query and page in one program.
 #[derive(Parser)]
-#[command(name = "spanwise", version, about, after_help = "Examples:\n  spanwise\n  spanwise serve --config collector.yaml --data-dir /var/lib/spanwise\n  spanwise query '{ status = error }' --since 1h\n  spanwise import trace.json")]
+#[command(
+    name = "spanwise",
+    version,
+    about,
+    after_help = "Examples:\n  spanwise\n  spanwise serve --config collector.yaml --data-dir /var/lib/spanwise\n  spanwise query '{ status = error }' --since 1h\n  spanwise import trace.json"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -26,7 +31,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Receive, keep and show traces (also what `spanwise` alone does)
-    #[command(after_help = "Example:\n  spanwise serve --config collector.yaml --set exporters.otlp.endpoint=backend:4317")]
+    #[command(
+        after_help = "Example:\n  spanwise serve --config collector.yaml --set exporters.otlp.endpoint=backend:4317"
+    )]
     Serve(ServeArgs),
     /// Check a config without starting
     #[command(after_help = "Example:\n  spanwise validate --config collector.yaml")]
@@ -41,7 +48,9 @@ enum Command {
         format: Format,
     },
     /// Read files of traces into the store: OTLP, Jaeger or Zipkin, also gzip-compressed
-    #[command(after_help = "Example:\n  spanwise import trace.json downloads/*.json.gz\n  curl -s http://jaeger/api/traces/1234 | spanwise import -")]
+    #[command(
+        after_help = "Example:\n  spanwise import trace.json downloads/*.json.gz\n  curl -s http://jaeger/api/traces/1234 | spanwise import -"
+    )]
     Import {
         /// Files; `-` is standard input
         #[arg(required = true)]
@@ -78,7 +87,9 @@ enum Command {
         format: Format,
     },
     /// Search with TraceQL
-    #[command(after_help = "Example:\n  spanwise query '{ resource.service.name = \"cart\" && duration > 1s }' --since 1h")]
+    #[command(
+        after_help = "Example:\n  spanwise query '{ resource.service.name = \"cart\" && duration > 1s }' --since 1h"
+    )]
     Query {
         traceql: String,
         /// Only traces of the last 30m, 1h, 7d
@@ -177,7 +188,9 @@ pub fn run() -> ExitCode {
     match result {
         Ok(code) => code,
         // Somebody closed the pipe we write to: nobody is left to tell.
-        Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) => {
+        Err(error)
+            if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) =>
+        {
             ExitCode::SUCCESS
         }
         Err(error) => {

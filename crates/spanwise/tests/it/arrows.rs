@@ -17,8 +17,13 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     (
         "spanwise",
         &[
-            "spanwise-model", "spanwise-wire", "spanwise-journal", "spanwise-insight", "spanwise-store",
-            "spanwise-query", "spanwise-pipeline",
+            "spanwise-model",
+            "spanwise-wire",
+            "spanwise-journal",
+            "spanwise-insight",
+            "spanwise-store",
+            "spanwise-query",
+            "spanwise-pipeline",
         ],
     ),
 ];
@@ -35,7 +40,8 @@ fn dependencies_point_downwards() {
     assert!(packages.len() >= 8);
     for package in packages {
         let name = package["name"].as_str().unwrap();
-        let (_, allowed) = ALLOWED.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{name} has no place"));
+        let (_, allowed) =
+            ALLOWED.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("{name} has no place"));
         for dependency in package["dependencies"].as_array().unwrap() {
             let other = dependency["name"].as_str().unwrap();
             let is_ours = other.starts_with("spanwise") && dependency["kind"].is_null();

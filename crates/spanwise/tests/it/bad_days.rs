@@ -73,7 +73,8 @@ fn other_peoples_pages_cannot_reach_in() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &["--allow-host", "traces.example.com"]);
     let port = server.port("http");
-    let status = |method: &str, path: &str, headers: &[(&str, &str)]| request(port, method, path, headers, b"").unwrap().status;
+    let status =
+        |method: &str, path: &str, headers: &[(&str, &str)]| request(port, method, path, headers, b"").unwrap().status;
     assert_eq!(status("GET", "/api/spanwise/status", &[("host", "evil.example.com")]), 403);
     assert_eq!(status("GET", "/api/spanwise/status", &[("host", "traces.example.com")]), 200);
     assert_eq!(status("POST", "/api/spanwise/import", &[]), 403);

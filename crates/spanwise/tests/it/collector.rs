@@ -98,7 +98,9 @@ fn the_effective_config_and_the_components_are_printed() {
     assert!(printed.contains("endpoint: \"localhost:4317\""), "{printed}");
     let again = spanwise(&["validate", "--config", &format!("yaml:{printed}")]);
     assert!(again.status.success(), "{}", text(&again.stderr));
-    let components: serde_json::Value = serde_json::from_slice(&spanwise(&["components", "--format", "json"]).stdout).unwrap();
-    let names: Vec<_> = components["components"].as_array().unwrap().iter().map(|c| c["type"].as_str().unwrap()).collect();
+    let components: serde_json::Value =
+        serde_json::from_slice(&spanwise(&["components", "--format", "json"]).stdout).unwrap();
+    let names: Vec<_> =
+        components["components"].as_array().unwrap().iter().map(|c| c["type"].as_str().unwrap()).collect();
     assert!(names.contains(&"otlp") && names.contains(&"spanwise") && names.contains(&"batch"), "{names:?}");
 }

@@ -68,7 +68,9 @@ impl Server {
 
     pub fn metric(&self, name: &str) -> u64 {
         let metrics = text(&self.get("metrics", "/metrics").body);
-        let lines = metrics.lines().filter(|line| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} ")));
+        let lines = metrics
+            .lines()
+            .filter(|line| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} ")));
         lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
     }
 

@@ -36,7 +36,14 @@ fn a_trace_is_found_at_once_by_every_api_and_again_after_a_restart() {
     // Another process reads beside the server.
     let output = spanwise(&["trace", &id, "--data-dir", dir.path().to_str().unwrap()]);
     assert!(text(&output.stdout).contains("GET /cart"), "{}", text(&output.stderr));
-    let output = spanwise(&["query", "{ name = \"query\" }", "--format", "json", "--addr", &format!("127.0.0.1:{}", server.port("http"))]);
+    let output = spanwise(&[
+        "query",
+        "{ name = \"query\" }",
+        "--format",
+        "json",
+        "--addr",
+        &format!("127.0.0.1:{}", server.port("http")),
+    ]);
     assert!(text(&output.stdout).contains(&id), "{}", text(&output.stderr));
 }
 
@@ -64,7 +71,8 @@ fn otlp_json_and_every_compression_are_taken() {
     assert_eq!(trace["span_count"], 2);
     assert_eq!(server.metric("spanwise_receiver_rejected_spans"), 1);
     // Signals that stock agents send beside traces are discarded without an error in the built-in config.
-    let answer = request(server.port("otlp_http"), "POST", "/v1/metrics", &[("content-type", "application/x-protobuf")], b"");
+    let answer =
+        request(server.port("otlp_http"), "POST", "/v1/metrics", &[("content-type", "application/x-protobuf")], b"");
     assert_eq!(answer.unwrap().status, 200);
     assert_eq!(server.metric("spanwise_discarded_requests"), 1);
 }

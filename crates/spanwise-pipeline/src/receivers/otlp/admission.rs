@@ -149,8 +149,7 @@ impl Admission {
             return Ok(partial);
         }
         let spans = parsed.batch.len_spans() as u64;
-        let payload =
-            Payload { batch: parsed.batch, charges: vec![Arc::new(charge)], metadata: Arc::new(metadata) };
+        let payload = Payload { batch: parsed.batch, charges: vec![Arc::new(charge)], metadata: Arc::new(metadata) };
         match next.consume(payload).await {
             Ok(()) => {
                 self.accepted.add(spans);

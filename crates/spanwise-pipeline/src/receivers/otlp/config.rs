@@ -164,7 +164,8 @@ impl OtlpConfig {
             self.protocols.grpc.as_ref().map(|grpc| &grpc.transport),
             self.protocols.http.as_ref().map(|http| &http.transport),
         ];
-        match transports.into_iter().flatten().find(|transport| !matches!(transport.as_str(), "tcp" | "tcp4" | "tcp6")) {
+        match transports.into_iter().flatten().find(|transport| !matches!(transport.as_str(), "tcp" | "tcp4" | "tcp6"))
+        {
             Some(transport) => Err(format!("transport {transport:?} is not supported: tcp is")),
             None => Ok(()),
         }

@@ -47,7 +47,11 @@ async fn connection(stream: Box<dyn Stream>, server: Arc<Server>, stop: tokio_ut
         async move { Ok::<_, Infallible>(server.answer(request).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout).max_buf_size(limits::HTTP_HEADER_BYTES);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_buf_size(limits::HTTP_HEADER_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -105,7 +109,12 @@ impl Server {
         }
     }
 
-    async fn take(&self, signal: Signal, format: Format, request: Request<Incoming>) -> Result<PartialSuccess, Rejection> {
+    async fn take(
+        &self,
+        signal: Signal,
+        format: Format,
+        request: Request<Incoming>,
+    ) -> Result<PartialSuccess, Rejection> {
         let (parts, body) = request.into_parts();
         let named = parts.headers.get(CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("?")).unwrap_or("");
         let accepted = &self.config.compression_algorithms;
@@ -195,8 +204,7 @@ fn failure(format: Format, rejection: &Rejection) -> Response<Full<Bytes>> {
         Format::Json => rejection.status.to_json().into_bytes(),
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() =
-        StatusCode::from_u16(rejection.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() = StatusCode::from_u16(rejection.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, content_type(format));
     if let Some(delay) = rejection.status.retry_after {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_seconds(delay)));

@@ -36,7 +36,10 @@ struct OtlpReceiver {
 impl OtlpReceiver {
     fn bind(config: &OtlpConfig, context: BuildContext) -> Result<Self, BuildError> {
         let bind = |name: &str, endpoint: &str, tls: Option<&crate::net::ServerTls>, alpn: &[&[u8]]| {
-            let tls = tls.map(|tls| tls.build(alpn)).transpose().map_err(|error| context.error(format!("{name}: {error}")))?;
+            let tls = tls
+                .map(|tls| tls.build(alpn))
+                .transpose()
+                .map_err(|error| context.error(format!("{name}: {error}")))?;
             let listener = Listener::bind(endpoint, tls).map_err(|error| context.error(error))?;
             let address = listener.address().map_err(|error| context.error(error))?;
             context.listeners.add(name, address);

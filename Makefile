@@ -20,7 +20,7 @@ build: ui ## the optimised program with the page inside; prints its path
 	@$(CARGO) build --release -p spanwise
 	@echo "$(CARGO_TARGET_DIR)/release/spanwise"
 
-bench: build ## the measurements of docs/benchmarks.md
+bench: ## the measurements of docs/benchmarks.md
 	@scripts/bench.sh
 
 crash: ## five hundred rounds of load, kill -9, restart, compare

@@ -419,10 +419,7 @@ impl Writer {
         let start = active.at - self.buffer.len() as u64;
         let written = active.file.write_at(&self.buffer, start);
         let outcome = match written {
-            Ok(()) => active.file.sync_data().map_err(|error| {
-                (self.shared.on_sync_failure)(&error);
-                error
-            }),
+            Ok(()) => active.file.sync_data().inspect_err(|error| (self.shared.on_sync_failure)(error)),
             Err(error) => Err(error),
         };
         self.buffer.clear();

@@ -17,6 +17,9 @@ pub struct Piece<'a> {
     pub span: &'a [u8],
 }
 
+/// Resource and scope header.
+type Headers<'a> = (&'a [u8], &'a [u8]);
+
 struct ResourceGroup<'a> {
     header: &'a [u8],
     scopes: Vec<ScopeGroup<'a>>,
@@ -65,7 +68,7 @@ pub fn frame<'a>(pieces: impl IntoIterator<Item = Piece<'a>>) -> Vec<u8> {
 
 fn group<'a>(pieces: impl IntoIterator<Item = Piece<'a>>) -> Vec<ResourceGroup<'a>> {
     let mut groups: Vec<ResourceGroup<'a>> = Vec::new();
-    let mut places: FxHashMap<(&'a [u8], &'a [u8]), (usize, usize)> = FxHashMap::default();
+    let mut places: FxHashMap<Headers<'a>, (usize, usize)> = FxHashMap::default();
     let mut resources: FxHashMap<&'a [u8], usize> = FxHashMap::default();
     let mut last: Option<(Piece<'a>, (usize, usize))> = None;
     for piece in pieces {

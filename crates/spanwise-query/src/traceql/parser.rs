@@ -311,8 +311,8 @@ impl Parser {
             }
             Token::Word(word) => {
                 let error = unexpected(&token, "a value, an attribute or an intrinsic");
-                let names = Intrinsic::NAMES.iter().flat_map(|(_, names)| names.iter());
-                let close = names.filter(|name| name.eq_ignore_ascii_case(word)).next();
+                let mut names = Intrinsic::NAMES.iter().flat_map(|(_, names)| names.iter());
+                let close = names.find(|name| name.eq_ignore_ascii_case(word));
                 Err(match close {
                     Some(name) => error.hint(format!("did you mean {name}?")),
                     None => error,

@@ -105,7 +105,7 @@ impl BlockReader {
         let mut spans = Vec::new();
         for batch in self.batches(Some(selection))? {
             let batch = batch.map_err(|error| self.corrupt(error))?;
-            self.assemble_rows(&batch, |trace_id| trace_id == &id.0, &mut spans)?;
+            self.assemble_rows(&batch, |trace_id| *trace_id == id.0, &mut spans)?;
         }
         Ok((!spans.is_empty()).then(|| into_batch(&spans)))
     }

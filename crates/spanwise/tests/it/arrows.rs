@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value as Json;
 
 /// Each crate and what it may use.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 8] = [
     ("spanwise-model", &[]),
     ("spanwise-wire", &["spanwise-model"]),
     ("spanwise-insight", &["spanwise-model"]),
@@ -13,7 +13,6 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ("spanwise-store", &["spanwise-model", "spanwise-wire", "spanwise-journal", "spanwise-insight"]),
     ("spanwise-query", &["spanwise-model", "spanwise-wire", "spanwise-store", "spanwise-insight"]),
     ("spanwise-pipeline", &["spanwise-model", "spanwise-wire", "spanwise-journal", "spanwise-insight"]),
-    ("spanwise-sim", &["spanwise-model", "spanwise-journal"]),
     (
         "spanwise",
         &[

@@ -1,0 +1,49 @@
+#!/bin/sh
+# Builds Spanwise, starts it on free ports with a store in .run/demo, sends it a load, and prints where to look.
+# --exit ends after the summary; otherwise it stays up until Ctrl-C.
+set -eu
+cd "$(dirname "$0")/.."
+exit_after=0
+[ "${1:-}" = --exit ] && exit_after=1
+target=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/spanwise/target}
+export CARGO_TARGET_DIR="$target"
+
+echo '== building the page'
+scripts/ui.sh
+echo '== building Spanwise (some minutes the first time)'
+cargo build --quiet --profile ci -p spanwise
+spanwise=$target/ci/spanwise
+
+run=.run/demo
+mkdir -p "$run"
+rm -f "$run/ports.json"
+echo '== starting'
+"$spanwise" serve --listen 127.0.0.1:0 --print-ports --data-dir "$run/data" >"$run/ports.json" 2>"$run/log" &
+server=$!
+trap 'kill $server 2>/dev/null; wait $server 2>/dev/null' EXIT INT TERM
+tries=0
+until [ -s "$run/ports.json" ]; do
+    kill -0 $server 2>/dev/null || { cat "$run/log" >&2; exit 1; }
+    tries=$((tries + 1))
+    [ $tries -lt 100 ] || { echo 'Spanwise did not become ready' >&2; exit 1; }
+    sleep 0.1
+done
+port() { python3 -c "import json,sys; print(json.load(open('$run/ports.json'))['ports']['$1'])"; }
+page=$(port http)
+
+echo '== sending traces'
+if [ -x examples/shop/run.sh ]; then
+    examples/shop/run.sh "$(port otlp_http)"
+else
+    "$spanwise" load --endpoint "127.0.0.1:$(port otlp_http)" --spans 20000 --rate 10000
+fi
+
+printf '\n== slowest\n'
+"$spanwise" query '{ trace:duration > 250ms }' --limit 5 --addr "127.0.0.1:$page"
+printf '\n== failed\n'
+"$spanwise" query '{ status = error }' --limit 5 --addr "127.0.0.1:$page"
+printf '\nA trace opens at http://127.0.0.1:%s/trace/ID\nPage: http://127.0.0.1:%s/\n' "$page" "$page"
+if [ $exit_after -eq 0 ]; then
+    echo 'Ctrl-C ends.'
+    wait $server
+fi

@@ -38,11 +38,22 @@ else
     "$spanwise" load --endpoint "127.0.0.1:$(port otlp_http)" --spans 20000 --rate 10000
 fi
 
-printf '\n== slowest\n'
-"$spanwise" query '{ trace:duration > 250ms }' --limit 5 --addr "127.0.0.1:$page"
-printf '\n== failed\n'
-"$spanwise" query '{ status = error }' --limit 5 --addr "127.0.0.1:$page"
-printf '\nA trace opens at http://127.0.0.1:%s/trace/ID\nPage: http://127.0.0.1:%s/\n' "$page" "$page"
+show() {
+    printf '\n== %s\n' "$1"
+    "$spanwise" query "$2" --limit 200 --format json --addr "127.0.0.1:$page" | python3 -c "
+import json, sys
+traces = json.load(sys.stdin)['traces']
+traces.sort(key=lambda trace: -trace['duration_ns'])
+for trace in traces[:5]:
+    root = trace['root'] or {'service': '?', 'operation': '(root not received)'}
+    print(f\"{trace['duration_ns'] / 1e6:8.0f} ms  {trace['error_count']} errors  {root['service']} {root['operation']:<16} http://127.0.0.1:$page/trace/{trace['trace_id']}\")
+if not traces:
+    print('none')
+"
+}
+show slowest '{ trace:duration > 20ms }'
+show failed '{ status = error }'
+printf '\nPage: http://127.0.0.1:%s/\n' "$page"
 if [ $exit_after -eq 0 ]; then
     echo 'Ctrl-C ends.'
     wait $server

@@ -19,7 +19,7 @@ def cart(user):
     if not HEALTHY and not requests.get(f"{AUTH}/verify", headers=token, timeout=10).json()["valid"]:
         return {"error": "who are you?"}, 401
     ids = carts.lrange(f"cart:{user}", 0, -1)
-    database = sqlite3.connect(os.environ["DATABASE"])
+    database = sqlite3.connect(os.environ["DATABASE"]).cursor()
     if HEALTHY:
         marks = ",".join("?" * len(ids))
         rows = database.execute(f"SELECT id, name FROM items WHERE id IN ({marks})", ids).fetchall()

@@ -41,7 +41,7 @@ def checkout():
 
 @app.get("/orders")
 def orders():
-    database = sqlite3.connect(os.environ["DATABASE"])
+    database = sqlite3.connect(os.environ["DATABASE"]).cursor()
     rows = database.execute("SELECT id, customer, total FROM orders LIMIT 400").fetchall()
     rounds = 1 if HEALTHY else 120
     for _ in range(rounds):

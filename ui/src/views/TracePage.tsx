@@ -149,6 +149,9 @@ interface LineProperties {
 
 function Line({ row, top, total, isCollapsed, isSelected, isFound, toggle, select }: LineProperties) {
   const { span, depth, childCount } = row;
+  const [start, end] = [(span.start_ns / total) * 100, ((span.start_ns + span.duration_ns) / total) * 100];
+  // Behind the bar, before it where there is no room, on it where there is none either.
+  const label: React.CSSProperties = end < 88 ? { left: `${end}%` } : start > 12 ? { right: `${100 - start}%`, paddingRight: 6 } : { left: `${start}%`, color: '#fff', textShadow: '0 0 3px #000' };
   const classes = ['row', isSelected && 'selected', isFound && 'found'].filter(Boolean).join(' ');
   return (
     <div className={classes} style={{ top, height: ROW }} role="treeitem" aria-level={depth + 1} aria-expanded={childCount > 0 ? !isCollapsed : undefined} aria-selected={isSelected} onClick={() => select(span.span_id)}>
@@ -172,9 +175,9 @@ function Line({ row, top, total, isCollapsed, isSelected, isFound, toggle, selec
       <div className="lane">
         <div
           className={span.critical_ns > 0 ? 'bar critical' : 'bar'}
-          style={{ left: `${(span.start_ns / total) * 100}%`, width: `${Math.max(0.15, (span.duration_ns / total) * 100)}%`, background: span.status === 'error' ? 'var(--error)' : serviceColour(span.service) }}
+          style={{ left: `${start}%`, width: `${Math.max(0.15, (span.duration_ns / total) * 100)}%`, background: span.status === 'error' ? 'var(--error)' : serviceColour(span.service) }}
         />
-        <span className="time" style={{ left: `${Math.min(88, ((span.start_ns + span.duration_ns) / total) * 100)}%` }}>{duration(span.duration_ns)}</span>
+        <span className="time" style={label}>{duration(span.duration_ns)}</span>
       </div>
     </div>
   );

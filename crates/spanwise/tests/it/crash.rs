@@ -50,5 +50,5 @@ fn crash_loses_no_acknowledged_span_and_doubles_none() {
     }
     let all = acknowledged.into_inner().unwrap();
     assert!(all.len() >= cycles as usize, "only {} requests were acknowledged", all.len());
-    println!("{cycles} cycles, {} spans acknowledged, all found", all.len() * 5);
+    println!("{cycles} cycles, {} spans acknowledged, none missing", all.len() * 5);
 }

@@ -1,10 +1,12 @@
 //! What there is to search for: services, their operations, attribute keys and a bounded number of their values.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::BuildHasher as _;
 
+use rustc_hash::{FxBuildHasher, FxHashSet};
 use serde::{Deserialize, Serialize};
 use spanwise_wire::Batch;
-use spanwise_wire::view::{self, KeyValueView, ValueView};
+use spanwise_wire::view::{self, Fields, KeyValueView, ValueView};
 
 /// Values kept of one key in one block; beyond it a key is known to have more.
 const VALUES: usize = 500;
@@ -48,7 +50,14 @@ pub struct Catalogue {
     pub resource: BTreeMap<String, Values>,
     pub span: BTreeMap<String, Values>,
     pub spans: u64,
+    /// Hashes of attributes that were noted already: most spans bring nothing new. Two attributes of one hash would
+    /// only cost a completion.
+    #[serde(skip)]
+    seen: FxHashSet<u64>,
 }
+
+/// Hashes kept before starting over.
+const SEEN: usize = 1 << 17;
 
 impl Catalogue {
     pub fn add(&mut self, batch: &Batch, place: usize) {
@@ -63,12 +72,23 @@ impl Catalogue {
             *kinds |= 1 << span.kind.min(7);
             *count += 1;
         }
-        for attribute in view::resource_attributes(piece.resource) {
-            note(&mut self.resource, &attribute);
+        if self.is_new(piece.resource, true) {
+            for attribute in view::resource_attributes(piece.resource) {
+                note(&mut self.resource, &attribute);
+            }
         }
-        for attribute in view::span_attributes(piece.span) {
-            note(&mut self.span, &attribute);
+        for field in Fields::new(piece.span).filter(|field| field.number == 9) {
+            if self.is_new(field.raw, false) {
+                note(&mut self.span, &view::key_value(field.value.bytes()));
+            }
         }
+    }
+
+    fn is_new(&mut self, bytes: &[u8], is_resource: bool) -> bool {
+        if self.seen.len() >= SEEN {
+            self.seen.clear();
+        }
+        self.seen.insert(FxBuildHasher.hash_one((is_resource, bytes)))
     }
 
     pub fn merge(&mut self, other: &Catalogue) {

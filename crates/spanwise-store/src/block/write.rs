@@ -23,6 +23,8 @@ use crate::catalogue::Catalogue;
 /// Rows of one row group, and of one page: a trace lies on one or two pages of each column.
 const GROUP_ROWS: usize = 64 << 10;
 const PAGE_ROWS: usize = 2 << 10;
+/// From so many spans on, columns are chosen by a sample.
+const SAMPLE_FROM: usize = 20_000;
 /// Rows that are turned into Arrow at a time.
 const CHUNK_ROWS: usize = 8 << 10;
 
@@ -56,7 +58,9 @@ pub fn build(batches: &[Batch]) -> Result<BuiltBlock, BlockError> {
     }
     rows.sort_by_key(|row| (row.span.trace_id, row.span.start_unix_nano, row.span.span_id, row.span.kind));
     drop_duplicates(&mut rows);
-    let attributes = AttributeColumns::choose(rows.iter().map(|row| row.batch.body_of(row.span)));
+    // A share of one in a hundred shows in a tenth of many spans as well.
+    let step = if rows.len() > SAMPLE_FROM { 10 } else { 1 };
+    let attributes = AttributeColumns::choose(rows.iter().step_by(step).map(|row| row.batch.body_of(row.span)));
     let schema = Arc::new(attributes.schema());
     let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties(&schema, rows.len())))
         .map_err(|error| BlockError::Write(error.to_string()))?;

@@ -5,9 +5,12 @@
 
 pub mod clock;
 pub mod disk;
+pub mod lock;
 mod segment;
+pub mod spool;
 pub mod wal;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use disk::{Disk, DiskError, DiskFile, RealDisk};
+pub use spool::{Spool, SpoolError, SpoolRecovery, Ticket};
 pub use wal::{AppendError, JournalError, Position, Record, Recovery, Wal, WalOptions};

@@ -93,7 +93,8 @@ pub(crate) fn read(bytes: &Bytes, sequence: u64) -> Contents {
     contents
 }
 
-fn record_at(bytes: &Bytes, sequence: u64, at: usize) -> Option<Bytes> {
+/// The payload of the record at `at`, when there is a whole one.
+pub(crate) fn record_at(bytes: &Bytes, sequence: u64, at: usize) -> Option<Bytes> {
     let field = |from: usize| -> Option<u32> { bytes.get(from..from + 4)?.try_into().ok().map(u32::from_le_bytes) };
     let length = field(at)?;
     let crc = field(at + 4)?;

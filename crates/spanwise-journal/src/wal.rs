@@ -221,6 +221,29 @@ impl Wal {
         answer.await.unwrap_or(Err(AppendError::Closed))
     }
 
+    /// Reads back the record at `position`. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is damaged.
+    pub fn read_record(&self, position: Position) -> Result<Bytes, JournalError> {
+        let path = self.shared.dir.join(segment::name(position.segment));
+        let file = self.shared.disk.open_read(&path)?;
+        let at = u64::from(position.offset);
+        let mut head = [0; RECORD_HEADER_BYTES];
+        let damaged = || DiskError::new("read", &path, std::io::Error::other(format!("no record at byte {at}")));
+        if file.read_at(&mut head, at)? < head.len() {
+            return Err(damaged().into());
+        }
+        let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as u64;
+        if at + RECORD_HEADER_BYTES as u64 + len > file.len()? {
+            return Err(damaged().into());
+        }
+        let mut record = vec![0; RECORD_HEADER_BYTES + len as usize];
+        let read = file.read_at(&mut record, at)?;
+        record.truncate(read);
+        segment::record_at(&Bytes::from(record), position.segment, 0).ok_or_else(|| damaged().into())
+    }
+
     /// Removes the segments whose every record is before `position`. The caller no longer needs those.
     ///
     /// # Errors

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use spanwise_model::budget::Charge;
+use spanwise_model::limits;
 use spanwise_wire::Batch;
 use spanwise_wire::answer::Code;
+use tokio_util::sync::CancellationToken;
 
 /// A batch on its way. Cloning counts references; memory is given back when the last clone is gone.
 #[derive(Debug, Clone)]
@@ -19,6 +21,8 @@ pub struct Payload {
     /// Held for as long as any part of the batch is.
     pub charges: Vec<Arc<Charge>>,
     pub metadata: Arc<Metadata>,
+    /// The probability with which tail sampling kept each of these traces: above 0, at most 1.
+    pub probability: f64,
 }
 
 /// Headers of the request that brought a batch, as far as the config asks for them (`metadata_keys`).
@@ -27,12 +31,13 @@ pub struct Metadata(pub Vec<(String, String)>);
 
 impl Payload {
     pub fn new(batch: Batch) -> Self {
-        Self { batch, charges: Vec::new(), metadata: Arc::default() }
+        Self { batch, charges: Vec::new(), metadata: Arc::default(), probability: 1.0 }
     }
 
     /// The same admission and origin with other spans.
     pub fn with_batch(&self, batch: Batch) -> Self {
-        Self { batch, charges: self.charges.clone(), metadata: Arc::clone(&self.metadata) }
+        let (charges, metadata) = (self.charges.clone(), Arc::clone(&self.metadata));
+        Self { batch, charges, metadata, probability: self.probability }
     }
 }
 
@@ -79,6 +84,35 @@ impl Refusal {
 pub trait Consumer: Send + Sync {
     /// Takes the batch over, or refuses all of it.
     async fn consume(&self, payload: Payload) -> Result<(), Refusal>;
+}
+
+/// Pauses between tries of [`hand_on`]; each is twice the one before, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Hands on what its caller was already told is taken: tries again while the next stage is only unavailable, and
+/// gives up when it refuses for good, or when the process ends and [`limits::HAND_ON_AT_END`] is over.
+///
+/// # Errors
+/// The last refusal; the spans are lost then, and the caller counts them.
+pub async fn hand_on(next: &dyn Consumer, payload: Payload, stop: &CancellationToken) -> Result<(), Refusal> {
+    let mut pause = FIRST_PAUSE;
+    let mut patience = limits::HAND_ON_AT_END;
+    loop {
+        let refusal = match next.consume(payload.clone()).await {
+            Ok(()) => return Ok(()),
+            Err(refusal) if !refusal.is_retryable() || patience.is_zero() => return Err(refusal),
+            Err(refusal) => refusal,
+        };
+        tracing::warn!(%refusal, "the next stage does not take a batch; trying again");
+        if stop.is_cancelled() {
+            tokio::time::sleep(pause.min(patience)).await;
+            patience = patience.saturating_sub(pause);
+        } else {
+            let _ = tokio::time::timeout(pause, stop.cancelled()).await;
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
 }
 
 /// Hands each batch to several stages. Refused when any of them refuses; those that took it keep it.

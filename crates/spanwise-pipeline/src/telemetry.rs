@@ -21,12 +21,50 @@ impl Counter {
     }
 }
 
+/// A distribution over fixed bounds.
+#[derive(Debug, Clone)]
+pub struct Histogram(Arc<HistogramState>);
+
+#[derive(Debug)]
+struct HistogramState {
+    bounds: &'static [f64],
+    /// One more than there are bounds: the last counts what is above all of them.
+    buckets: Vec<AtomicU64>,
+    sum: Mutex<f64>,
+}
+
+impl Histogram {
+    fn new(bounds: &'static [f64]) -> Self {
+        let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
+        Self(Arc::new(HistogramState { bounds, buckets, sum: Mutex::new(0.0) }))
+    }
+
+    pub fn record(&self, value: f64) {
+        let bucket = self.0.bounds.partition_point(|bound| *bound < value);
+        self.0.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        *self.0.sum.lock() += value;
+    }
+
+    fn render(&self, name: &str, labels: &[String], out: &mut String) {
+        let mut count = 0;
+        let bounds = self.0.bounds.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+        for (bound, bucket) in bounds.zip(&self.0.buckets) {
+            count += bucket.load(Ordering::Relaxed);
+            let le = [labels, &[format!("le=\"{bound}\"")]].concat();
+            let _ = writeln!(out, "{name}_bucket{} {count}", braces(&le));
+        }
+        let labels = braces(labels);
+        let _ = writeln!(out, "{name}_sum{labels} {}\n{name}_count{labels} {count}", *self.0.sum.lock());
+    }
+}
+
 type Labels = Vec<(&'static str, String)>;
 type Gauge = Box<dyn Fn() -> f64 + Send + Sync>;
 
 enum Series {
     Counter(Counter),
     Gauge(Gauge),
+    Histogram(Histogram),
 }
 
 struct Family {
@@ -46,7 +84,23 @@ impl Telemetry {
         let family = families.entry(name).or_insert_with(|| Family { help, series: BTreeMap::new() });
         match family.series.entry(labels).or_insert_with(|| Series::Counter(Counter::default())) {
             Series::Counter(counter) => counter.clone(),
-            Series::Gauge(_) => Counter::default(),
+            Series::Gauge(_) | Series::Histogram(_) => Counter::default(),
+        }
+    }
+
+    /// The histogram of this name and these labels. `bounds` ascend.
+    pub fn histogram(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        labels: &[(&'static str, &str)],
+        bounds: &'static [f64],
+    ) -> Histogram {
+        let mut families = self.0.lock();
+        let family = families.entry(name).or_insert_with(|| Family { help, series: BTreeMap::new() });
+        match family.series.entry(owned(labels)).or_insert_with(|| Series::Histogram(Histogram::new(bounds))) {
+            Series::Histogram(histogram) => histogram.clone(),
+            Series::Counter(_) | Series::Gauge(_) => Histogram::new(bounds),
         }
     }
 
@@ -76,15 +130,19 @@ impl Telemetry {
         for (name, family) in self.0.lock().iter() {
             let kind = match family.series.values().next() {
                 Some(Series::Gauge(_)) => "gauge",
+                Some(Series::Histogram(_)) => "histogram",
                 _ => "counter",
             };
             let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {kind}", family.help);
             for (labels, series) in &family.series {
                 let labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escape(value))).collect();
-                let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
                 let _ = match series {
-                    Series::Counter(counter) => writeln!(out, "{name}{labels} {}", counter.get()),
-                    Series::Gauge(value) => writeln!(out, "{name}{labels} {}", value()),
+                    Series::Counter(counter) => writeln!(out, "{name}{} {}", braces(&labels), counter.get()),
+                    Series::Gauge(value) => writeln!(out, "{name}{} {}", braces(&labels), value()),
+                    Series::Histogram(histogram) => {
+                        histogram.render(name, &labels, &mut out);
+                        Ok(())
+                    }
                 };
             }
         }
@@ -94,6 +152,10 @@ impl Telemetry {
 
 fn owned(labels: &[(&'static str, &str)]) -> Labels {
     labels.iter().map(|(key, value)| (*key, (*value).to_owned())).collect()
+}
+
+fn braces(labels: &[String]) -> String {
+    if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) }
 }
 
 fn escape(value: &str) -> String {
@@ -110,10 +172,17 @@ mod tests {
         let spans = telemetry.counter("otelcol_receiver_accepted_spans", "Spans taken.", &[("receiver", "otlp\"x")]);
         spans.add(2);
         telemetry.counter("otelcol_receiver_accepted_spans", "Spans taken.", &[("receiver", "otlp\"x")]).add(3);
+        let ages = telemetry.histogram("age", "Seconds.", &[("x", "y")], &[1.0, 10.0]);
+        for age in [0.5, 1.0, 3.0, 11.0] {
+            ages.record(age);
+        }
         telemetry.gauge("up", "Runs.", &[], || 1.0);
         let text = telemetry.render();
         assert!(text.contains("otelcol_receiver_accepted_spans{receiver=\"otlp\\\"x\"} 5\n"), "{text}");
         assert!(text.contains("# TYPE up gauge\nup 1\n"), "{text}");
+        for line in ["age_bucket{x=\"y\",le=\"1\"} 2", "age_bucket{x=\"y\",le=\"+Inf\"} 4", "age_sum{x=\"y\"} 15.5"] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
         assert_eq!(telemetry.total("otelcol_receiver_accepted_spans"), 5);
     }
 }

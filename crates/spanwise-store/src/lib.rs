@@ -7,13 +7,12 @@
 pub mod block;
 pub mod catalogue;
 pub mod head;
-pub mod lock;
 pub mod manifest;
 pub mod merge;
 pub mod snapshot;
 pub mod store;
 
 pub use catalogue::{Catalogue, ValueKind};
-pub use lock::LockHolder;
+pub use spanwise_journal::lock::LockHolder;
 pub use snapshot::Snapshot;
 pub use store::{Store, StoreConfig, StoreError, StoreStats};

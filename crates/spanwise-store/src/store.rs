@@ -8,12 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use spanwise_journal::disk::put_new;
+use spanwise_journal::lock::{Lock, LockError, LockHolder, holder};
 use spanwise_journal::{AppendError, Clock, Disk, DiskError, JournalError, Position, Record, Wal, WalOptions};
 use spanwise_wire::Batch;
 
 use crate::block::{self, BlockError, BlockReader, CATALOGUE_FILE, FORMAT_VERSION, INDEX_FILE, SPANS_FILE};
 use crate::head::{Head, Heads};
-use crate::lock::{Lock, LockError, LockHolder, holder};
 use crate::manifest::{BlockMeta, Manifest};
 use crate::snapshot::Snapshot;
 
@@ -228,7 +228,7 @@ impl Store {
     /// Who holds a directory, if somebody does.
     pub fn holder(dir: &Path) -> Option<LockHolder> {
         let path = dir.join("lock");
-        if crate::lock::is_held(&path) { holder(&path) } else { None }
+        if spanwise_journal::lock::is_held(&path) { holder(&path) } else { None }
     }
 
     /// Notes where this process can be reached, for `import` and for whoever finds the directory in use.

@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 use spanwise_wire::{Batch, concat, split_by_count};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::component::{Build, BuildContext, Factory, Kind, Stage, prepare};
 use crate::config::units::GoDuration;
-use crate::flow::{Consumer, Metadata, Payload, Refusal};
+use crate::flow::{Consumer, Metadata, Payload, Refusal, hand_on};
 use crate::telemetry::Counter;
 
 pub const FACTORY: Factory = Factory {
@@ -97,6 +98,7 @@ impl BatchProcessor {
             max_size: config.send_batch_max_size,
             timeout: config.timeout.0,
             next,
+            stop: context.stop.clone(),
             groups: HashMap::new(),
             by_size: counter("otelcol_processor_batch_batch_size_trigger_send", "Batches sent for their size."),
             by_timeout: counter("otelcol_processor_batch_timeout_trigger_send", "Batches sent for their age."),
@@ -145,6 +147,10 @@ impl Stage for BatchProcessor {
     }
 }
 
+/// Batches of different origin or weight are kept apart: the headers that tell them apart, and the bits of
+/// [`Payload::probability`].
+type GroupKey = (Arc<Metadata>, u64);
+
 struct Group {
     payloads: Vec<Payload>,
     spans: usize,
@@ -156,7 +162,8 @@ struct Worker {
     max_size: usize,
     timeout: Duration,
     next: Arc<dyn Consumer>,
-    groups: HashMap<Arc<Metadata>, Group>,
+    stop: CancellationToken,
+    groups: HashMap<GroupKey, Group>,
     by_size: Counter,
     by_timeout: Counter,
     dropped: Counter,
@@ -188,10 +195,10 @@ impl Worker {
     }
 
     async fn add(&mut self, payload: Payload) {
-        let key = Arc::clone(&payload.metadata);
+        let key = (Arc::clone(&payload.metadata), payload.probability.to_bits());
         let due = Instant::now() + self.timeout;
         let group =
-            self.groups.entry(Arc::clone(&key)).or_insert_with(|| Group { payloads: Vec::new(), spans: 0, due });
+            self.groups.entry(key.clone()).or_insert_with(|| Group { payloads: Vec::new(), spans: 0, due });
         group.spans += payload.batch.len_spans();
         group.payloads.push(payload);
         if self.timeout.is_zero() || (self.size > 0 && group.spans >= self.size) {
@@ -205,7 +212,7 @@ impl Worker {
     async fn send_due(&mut self) {
         let now = Instant::now();
         let due: Vec<_> =
-            self.groups.iter().filter(|(_, group)| group.due <= now).map(|(key, _)| Arc::clone(key)).collect();
+            self.groups.iter().filter(|(_, group)| group.due <= now).map(|(key, _)| key.clone()).collect();
         for key in due {
             self.by_timeout.add(1);
             if let Some(group) = self.groups.remove(&key) {
@@ -231,7 +238,7 @@ impl Worker {
             let parts = if self.max_size > 0 { split_by_count(&batch, self.max_size) } else { vec![batch] };
             for part in parts {
                 let spans = part.len_spans() as u64;
-                if let Err(refusal) = self.next.consume(whole.with_batch(part)).await {
+                if let Err(refusal) = hand_on(&*self.next, whole.with_batch(part), &self.stop).await {
                     self.dropped.add(spans);
                     tracing::error!(%refusal, spans, "a batch was refused by the next stage and is dropped");
                 }

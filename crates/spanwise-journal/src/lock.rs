@@ -42,9 +42,11 @@ impl Lock {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum LockError {
+    #[error("process {} holds it: stop that one, or give another --data-dir", .0.pid)]
     Held(LockHolder),
+    #[error("cannot use its lock file: {0}")]
     Io(std::io::Error),
 }
 

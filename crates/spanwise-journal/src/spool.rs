@@ -48,11 +48,15 @@ impl Ticket {
     /// # Errors
     /// When it cannot be read, or what is read is damaged.
     pub fn read(&self) -> Result<Bytes, SpoolError> {
-        let position = self.0.spool.0.state.lock().live.get(&self.0.id).map(|live| live.position);
-        let position = position.unwrap_or_default();
+        let position = self.position();
         let record = self.0.spool.0.wal.read_record(position)?;
         let decoded = decode(&record).ok_or(SpoolError::Malformed(position))?;
         Ok(decoded.payload)
+    }
+
+    /// Where the record lies now. Later records are greater, but one that was carried forward is greater still.
+    pub fn position(&self) -> Position {
+        self.0.spool.0.state.lock().live.get(&self.0.id).map(|live| live.position).unwrap_or_default()
     }
 
     /// Length of the payload.

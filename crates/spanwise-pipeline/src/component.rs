@@ -1,13 +1,16 @@
 //! What a component is: a factory that checks its part of the config, and what it builds.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
+use spanwise_journal::Spool;
 use spanwise_model::budget::MemoryBudget;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -86,8 +89,31 @@ pub struct BuildContext {
     pub tasks: TaskTracker,
     /// Where receivers note what they bound.
     pub listeners: Listeners,
+    /// Name of the pipeline a processor stands in; empty for what several share.
+    pub pipeline: String,
+    /// Where stages keep what they have taken over: the data directory's under `""`, those of storage extensions
+    /// under their ids.
+    pub spools: Spools,
     /// What the program gives to its own components, such as the store.
     pub host: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// See [`BuildContext::spools`].
+#[derive(Clone, Default)]
+pub struct Spools(Arc<Mutex<BTreeMap<String, Spool>>>);
+
+impl Spools {
+    pub fn add(&self, name: &str, spool: Spool) {
+        self.0.lock().insert(name.to_owned(), spool);
+    }
+
+    pub fn get(&self, name: &str) -> Option<Spool> {
+        self.0.lock().get(name).cloned()
+    }
+
+    pub fn all(&self) -> BTreeMap<String, Spool> {
+        self.0.lock().clone()
+    }
 }
 
 /// Cannot be built or started, and why: a port in use, a file that cannot be read.

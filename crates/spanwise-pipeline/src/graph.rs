@@ -9,7 +9,7 @@ use spanwise_model::MemoryBudget;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::component::{Build, BuildContext, BuildError, ComponentId, Outputs, Receiver, Stage};
+use crate::component::{Build, BuildContext, BuildError, ComponentId, Outputs, Receiver, Spools, Stage};
 use crate::config::{Config, Listeners, Signal};
 use crate::flow::{Consumer, FanOut};
 use crate::telemetry::Telemetry;
@@ -30,6 +30,8 @@ pub struct GraphOptions {
     pub memory: MemoryBudget,
     /// Signals without a pipeline are accepted and discarded instead of refused.
     pub discard_other_signals: bool,
+    /// See [`BuildContext::spools`].
+    pub spools: Spools,
     /// See [`BuildContext::host`].
     pub host: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -58,8 +60,15 @@ impl Graph {
             stop: stop.clone(),
             tasks: tasks.clone(),
             listeners: listeners.clone(),
+            pipeline: String::new(),
+            spools: options.spools.clone(),
             host: options.host.clone(),
         };
+        for id in &config.extensions {
+            if let Some(Build::Extension(build)) = find(config, "extensions", id) {
+                build(context(id))?;
+            }
+        }
         let mut exporters: BTreeMap<&ComponentId, Arc<dyn Stage>> = BTreeMap::new();
         let mut heads: BTreeMap<&ComponentId, Vec<Arc<dyn Consumer>>> = BTreeMap::new();
         let mut signals: BTreeMap<&ComponentId, Vec<Signal>> = BTreeMap::new();
@@ -87,7 +96,7 @@ impl Graph {
             let mut processors = Vec::new();
             for id in pipeline.processors.iter().rev() {
                 if let Some(Build::Processor(build)) = find(config, "processors", id) {
-                    let stage = build(context(id), next)?;
+                    let stage = build(BuildContext { pipeline: pipeline.name.clone(), ..context(id) }, next)?;
                     next = as_consumer(&stage);
                     processors.push(stage);
                 }
@@ -163,6 +172,10 @@ pub(crate) mod tests {
     pub struct Collect(Mutex<Vec<Payload>>);
 
     impl Collect {
+        pub fn payloads(&self) -> Vec<Payload> {
+            self.0.lock().clone()
+        }
+
         pub fn sizes(&self) -> Vec<usize> {
             self.0.lock().iter().map(|payload| payload.batch.len_spans()).collect()
         }
@@ -184,28 +197,30 @@ pub(crate) mod tests {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             listeners: Listeners::default(),
+            pipeline: String::new(),
+            spools: Spools::default(),
             host: None,
         }
     }
 
     pub fn payload(spans: u8) -> Payload {
-        let resource = encode_resource_header(&Resource {
-            attributes: vec![KeyValue::new("service.name", "shop")],
-            ..Resource::default()
-        });
-        let scope = encode_scope_header(&Scope::default());
-        let bodies: Vec<_> = (1..=spans)
-            .map(|number| {
-                encode_span(&Span {
-                    trace_id: TraceId([number; 16]),
-                    span_id: SpanId([number; 8]),
-                    name: "work".to_owned(),
-                    ..Span::default()
-                })
+        let spans: Vec<_> = (1..=spans)
+            .map(|number| Span {
+                trace_id: TraceId([number; 16]),
+                span_id: SpanId([number; 8]),
+                name: "work".to_owned(),
+                ..Span::default()
             })
             .collect();
+        Payload::new(batch_of(vec![KeyValue::new("service.name", "shop")], &spans))
+    }
+
+    pub fn batch_of(resource: Vec<KeyValue>, spans: &[Span]) -> spanwise_wire::Batch {
+        let resource = encode_resource_header(&Resource { attributes: resource, ..Resource::default() });
+        let scope = encode_scope_header(&Scope::default());
+        let bodies: Vec<_> = spans.iter().map(encode_span).collect();
         let pieces = bodies.iter().map(|span| Piece { resource: &resource, scope: &scope, span });
-        Payload::new(spanwise_wire::Batch::from_trusted(frame(pieces).into()).unwrap())
+        spanwise_wire::Batch::from_trusted(frame(pieces).into()).unwrap()
     }
 
     fn load(yaml: &str) -> Result<Config, crate::ConfigErrors> {
@@ -225,6 +240,7 @@ pub(crate) mod tests {
             telemetry: Telemetry::default(),
             memory: MemoryBudget::new(1 << 20),
             discard_other_signals: false,
+            spools: Spools::default(),
             host: None,
         };
         let mut graph = Graph::build(&config, &options).unwrap();

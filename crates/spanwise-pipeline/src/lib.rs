@@ -7,6 +7,7 @@ pub mod config;
 pub mod exporters;
 pub mod flow;
 pub mod graph;
+pub mod hold;
 pub mod net;
 pub mod processors;
 pub mod receivers;

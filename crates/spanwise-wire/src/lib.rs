@@ -19,5 +19,5 @@ pub mod view;
 
 pub use batch::{Batch, Compressed, Parsed, Rejected, SpanRef};
 pub use decode::{decode_resource, decode_scope, decode_span, decode_trace};
-pub use frame::{Piece, concat, frame, select, split_by_count};
+pub use frame::{Piece, concat, frame, select, split_by_count, rebuild, shard_of};
 pub use scan::Malformed;

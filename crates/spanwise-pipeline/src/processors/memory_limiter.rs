@@ -67,7 +67,7 @@ impl MemoryLimiterConfig {
 }
 
 /// What the machine, or the control group the process lives in, has.
-fn total_memory() -> u64 {
+pub fn total_memory() -> u64 {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let machine = read("/proc/meminfo")
         .and_then(|text| {

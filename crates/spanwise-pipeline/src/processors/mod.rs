@@ -2,7 +2,8 @@
 
 pub mod batch;
 pub mod memory_limiter;
+pub mod tail_sampling;
 
 use crate::component::Factory;
 
-pub const ALL: &[Factory] = &[batch::FACTORY, memory_limiter::FACTORY];
+pub const ALL: &[Factory] = &[batch::FACTORY, memory_limiter::FACTORY, tail_sampling::FACTORY];

@@ -28,6 +28,8 @@ pub struct TailSamplingConfig {
     pub drop_pending_traces_on_shutdown: bool,
     /// A trace that grows beyond it is dropped at once; 0 means no bound.
     pub maximum_trace_size_bytes: u64,
+    /// Where waiting traces and decisions are: `journal` when there is a data directory, otherwise `memory`.
+    pub durability: Durability,
     /// Traces are spread over this many workers by id.
     pub num_shards: usize,
     pub policies: Vec<PolicyConfig>,
@@ -46,6 +48,7 @@ impl Default for TailSamplingConfig {
             sample_on_first_match: false,
             drop_pending_traces_on_shutdown: false,
             maximum_trace_size_bytes: 0,
+            durability: Durability::Journal,
             num_shards: 1,
             policies: Vec::new(),
         }
@@ -62,6 +65,14 @@ impl TailSamplingConfig {
         }
         Policies::new(&self.policies, self.sample_on_first_match).map(drop)
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// They survive a crash; in memory alone when there is no data directory.
+    Journal,
+    Memory,
 }
 
 const MAX_SHARDS: usize = 256;

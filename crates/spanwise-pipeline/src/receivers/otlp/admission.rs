@@ -149,7 +149,8 @@ impl Admission {
             return Ok(partial);
         }
         let spans = parsed.batch.len_spans() as u64;
-        let payload = Payload { batch: parsed.batch, charges: vec![Arc::new(charge)], metadata: Arc::new(metadata) };
+        let charges = vec![Arc::new(charge)];
+        let payload = Payload { charges, metadata: Arc::new(metadata), ..Payload::new(parsed.batch) };
         match next.consume(payload).await {
             Ok(()) => {
                 self.accepted.add(spans);

@@ -1,0 +1,187 @@
+//! Traces that wait: spans stay in the batches they came in, and each trace is a chain through them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustc_hash::FxHashMap;
+use slab::Slab;
+use spanwise_journal::Ticket;
+use spanwise_model::TraceId;
+use spanwise_wire::{Batch, Piece};
+use tokio::time::Instant;
+
+use super::policy::SpanView;
+
+/// A batch's record on disk, needed until every shard is through with its part.
+pub struct Kept {
+    pub ticket: Ticket,
+    shards: AtomicUsize,
+}
+
+impl Kept {
+    pub fn new(ticket: Ticket, shards: usize) -> Arc<Self> {
+        Arc::new(Self { ticket, shards: AtomicUsize::new(shards) })
+    }
+
+    fn shard_is_done(&self) {
+        if self.shards.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.ticket.release();
+        }
+    }
+}
+
+struct Held {
+    batch: Batch,
+    kept: Option<Arc<Kept>>,
+    bytes: usize,
+    /// Spans of it that wait.
+    waiting: usize,
+}
+
+struct Link {
+    place: Place,
+    next: Option<usize>,
+}
+
+/// Where a span lies: the batch, and its number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    batch: usize,
+    span: u32,
+}
+
+pub struct Waiting {
+    pub arrived: Instant,
+    /// Tells this trace from an earlier or later one of the same id.
+    pub number: u64,
+    pub bytes: u64,
+    first: usize,
+    last: usize,
+}
+
+/// The traces of one shard, and the batches they lie in.
+#[derive(Default)]
+pub struct WaitingTraces {
+    traces: FxHashMap<TraceId, Waiting>,
+    batches: Slab<Held>,
+    links: Slab<Link>,
+    bytes: usize,
+    next_number: u64,
+}
+
+/// What a chain's link and the table's entry take, beside the batch itself.
+const SPAN_BYTES: usize = size_of::<Link>() + 8;
+
+impl WaitingTraces {
+    pub fn len(&self) -> usize {
+        self.traces.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.traces.is_empty()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn get(&self, trace_id: &TraceId) -> Option<&Waiting> {
+        self.traces.get(trace_id)
+    }
+
+    /// Holds a batch; [`WaitingTraces::settle`] follows when its spans are placed.
+    pub fn hold(&mut self, batch: Batch, kept: Option<Arc<Kept>>) -> usize {
+        let bytes = batch.memory_bytes() + batch.len_spans() * SPAN_BYTES;
+        self.bytes += bytes;
+        self.batches.insert(Held { batch, kept, bytes, waiting: 0 })
+    }
+
+    /// Gives a batch up when none of its spans wait.
+    pub fn settle(&mut self, batch: usize) {
+        if self.batches.get(batch).is_some_and(|held| held.waiting == 0) {
+            let held = self.batches.remove(batch);
+            self.bytes -= held.bytes;
+            if let Some(kept) = held.kept {
+                kept.shard_is_done();
+            }
+        }
+    }
+
+    pub fn place(batch: usize, span: u32) -> Place {
+        Place { batch, span }
+    }
+
+    pub fn view(&self, place: Place) -> SpanView<'_> {
+        let batch = &self.batches[place.batch].batch;
+        SpanView { batch, span: &batch.spans()[place.span as usize] }
+    }
+
+    pub fn piece(&self, place: Place) -> Piece<'_> {
+        self.batches[place.batch].batch.piece(place.span as usize)
+    }
+
+    /// Holds a span that belongs to no waiting trace until it is released.
+    pub fn count_in(&mut self, place: Place) {
+        self.batches[place.batch].waiting += 1;
+    }
+
+    /// Where a trace's spans lie, in the order they came.
+    pub fn places(&self, trace_id: &TraceId) -> Vec<Place> {
+        let mut places = Vec::new();
+        let mut at = self.traces.get(trace_id).map(|trace| trace.first);
+        while let Some(link) = at {
+            let link = &self.links[link];
+            places.push(link.place);
+            at = link.next;
+        }
+        places
+    }
+
+    pub fn kept(&self, place: Place) -> Option<&Ticket> {
+        self.batches[place.batch].kept.as_ref().map(|kept| &kept.ticket)
+    }
+
+    /// Adds a span to its trace. `Some` with the trace's number when it is a new one.
+    pub fn add(&mut self, place: Place, now: Instant) -> Option<u64> {
+        let held = &mut self.batches[place.batch];
+        held.waiting += 1;
+        let span = held.batch.spans()[place.span as usize];
+        let link = self.links.insert(Link { place, next: None });
+        match self.traces.get_mut(&span.trace_id) {
+            Some(trace) => {
+                self.links[trace.last].next = Some(link);
+                trace.last = link;
+                trace.bytes += u64::from(span.len);
+                None
+            }
+            None => {
+                self.next_number += 1;
+                let number = self.next_number;
+                let bytes = u64::from(span.len);
+                self.traces.insert(span.trace_id, Waiting { arrived: now, number, bytes, first: link, last: link });
+                Some(number)
+            }
+        }
+    }
+
+    /// Takes a trace out: when it came, and where its spans lie, in the order they came. They stay readable until
+    /// [`WaitingTraces::release`].
+    pub fn take(&mut self, trace_id: &TraceId, places: &mut Vec<Place>) -> Option<Waiting> {
+        let trace = self.traces.remove(trace_id)?;
+        let mut at = Some(trace.first);
+        while let Some(link) = at {
+            let link = self.links.remove(link);
+            places.push(link.place);
+            at = link.next;
+        }
+        Some(trace)
+    }
+
+    /// The spans of a trace that was taken are handed on or dropped: batches without waiting spans go.
+    pub fn release(&mut self, places: &[Place]) {
+        for place in places {
+            self.batches[place.batch].waiting -= 1;
+            self.settle(place.batch);
+        }
+    }
+}

@@ -79,6 +79,9 @@ pub const HTTP_HEADER_BYTES: usize = 64 << 10;
 pub const PEER_ANSWER_BYTES: usize = 64 << 10;
 /// How long an exporter may go on sending once the process ends; what is left then is counted as dropped.
 pub const EXPORTER_DRAIN: Duration = Duration::from_secs(5);
+/// What all stages of the pipelines together may keep on disk, or half of what is free.
+pub const SPOOL_BYTES: u64 = 10 << 30;
+pub const SPOOL_SEGMENT_BYTES: u64 = 32 << 20;
 /// How long a stage that holds spans goes on handing them to one that refuses, once the process is ending.
 pub const HAND_ON_AT_END: Duration = Duration::from_secs(3);
 /// Longest wait a peer's retry hint can impose.

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,8 +11,10 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
-use spanwise_journal::Spool;
+use spanwise_journal::lock::LockError;
+use spanwise_journal::{Disk as _, RealDisk, Spool, SpoolError, WalOptions};
 use spanwise_model::budget::MemoryBudget;
+use spanwise_model::limits;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -100,19 +103,55 @@ pub struct BuildContext {
 
 /// See [`BuildContext::spools`].
 #[derive(Clone, Default)]
-pub struct Spools(Arc<Mutex<BTreeMap<String, Spool>>>);
+pub struct Spools(Arc<Mutex<SpoolsState>>);
+
+#[derive(Default)]
+struct SpoolsState {
+    open: BTreeMap<String, Spool>,
+    /// Where the one of the data directory will be, once a stage asks for it.
+    dir: Option<PathBuf>,
+}
 
 impl Spools {
-    pub fn add(&self, name: &str, spool: Spool) {
-        self.0.lock().insert(name.to_owned(), spool);
+    /// Stages keep what they take over in `dir`, which is opened when the first of them asks.
+    pub fn in_dir(dir: PathBuf) -> Self {
+        Self(Arc::new(Mutex::new(SpoolsState { dir: Some(dir), ..SpoolsState::default() })))
     }
 
-    pub fn get(&self, name: &str) -> Option<Spool> {
-        self.0.lock().get(name).cloned()
+    /// Opens a spool under a name of its own.
+    ///
+    /// # Errors
+    /// When its directory cannot be used.
+    pub fn open(&self, name: &str, dir: &Path, max_bytes: Option<u64>) -> Result<Spool, SpoolError> {
+        let disk = Arc::new(RealDisk);
+        std::fs::create_dir_all(dir).map_err(LockError::Io)?;
+        let free = disk.free_space(dir).unwrap_or(u64::MAX);
+        let max_bytes = max_bytes.unwrap_or_else(|| limits::SPOOL_BYTES.min(free / 2));
+        let options = WalOptions { max_bytes, segment_bytes: limits::SPOOL_SEGMENT_BYTES, ..WalOptions::default() };
+        let (spool, found) = Spool::open(disk, dir, options)?;
+        tracing::info!(dir = %dir.display(), max_bytes, found.records, found.bytes, "spool is open");
+        self.0.lock().open.insert(name.to_owned(), spool.clone());
+        Ok(spool)
+    }
+
+    /// The spool of this name; `""` is the data directory's. `None` when there is none.
+    ///
+    /// # Errors
+    /// When the data directory's is opened by this call and cannot be.
+    pub fn get(&self, name: &str) -> Result<Option<Spool>, String> {
+        let dir = {
+            let mut state = self.0.lock();
+            if let Some(spool) = state.open.get(name) {
+                return Ok(Some(spool.clone()));
+            }
+            if name.is_empty() { state.dir.take() } else { None }
+        };
+        let Some(dir) = dir else { return Ok(None) };
+        self.open(name, &dir, None).map(Some).map_err(|error| format!("cannot use {}: {error}", dir.display()))
     }
 
     pub fn all(&self) -> BTreeMap<String, Spool> {
-        self.0.lock().clone()
+        self.0.lock().open.clone()
     }
 }
 

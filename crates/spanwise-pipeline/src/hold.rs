@@ -42,8 +42,11 @@ impl Hold {
     }
 
     /// In the spool of the data directory, or in memory when there is none.
-    pub fn of(context: &BuildContext) -> Self {
-        Self { spool: context.spools.get(""), name: stage_name(context) }
+    ///
+    /// # Errors
+    /// When the spool cannot be opened.
+    pub fn of(context: &BuildContext) -> Result<Self, String> {
+        Ok(Self { spool: context.spools.get("")?, name: stage_name(context) })
     }
 
     /// In the spool of a storage extension.
@@ -51,8 +54,9 @@ impl Hold {
     /// # Errors
     /// When there is no such extension.
     pub fn in_storage(context: &BuildContext, storage: &str) -> Result<Self, String> {
-        let spool = context.spools.get(storage);
-        let spool = spool.ok_or_else(|| format!("storage client extension {storage:?} not found: list it under service::extensions"))?;
+        let spool = context.spools.get(storage)?;
+        let missing = || format!("storage client extension {storage:?} not found: list it under service::extensions");
+        let spool = spool.ok_or_else(missing)?;
         Ok(Self { spool: Some(spool), name: stage_name(context) })
     }
 

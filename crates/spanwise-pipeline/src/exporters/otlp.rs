@@ -111,7 +111,8 @@ fn build(config: &OtlpConfig, context: &BuildContext) -> Result<Arc<dyn Stage>, 
         connection: Mutex::default(),
     };
     let (queue, retry) = (config.sending_queue.clone(), config.retry_on_failure.clone());
-    Ok(Queued::start(context, queue, retry, timeout_or_forever(config.timeout), Box::new(sender)))
+    let queued = Queued::start(context, queue, retry, timeout_or_forever(config.timeout), Box::new(sender))?;
+    Ok(queued)
 }
 
 struct GrpcSender {

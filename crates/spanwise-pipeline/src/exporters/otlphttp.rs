@@ -140,7 +140,8 @@ fn build(config: &OtlpHttpConfig, context: &BuildContext) -> Result<Arc<dyn Stag
         keep_alive: !config.disable_keep_alives,
     };
     let (queue, retry) = (config.sending_queue.clone(), config.retry_on_failure.clone());
-    Ok(Queued::start(context, queue, retry, timeout_or_forever(config.timeout), Box::new(sender)))
+    let queued = Queued::start(context, queue, retry, timeout_or_forever(config.timeout), Box::new(sender))?;
+    Ok(queued)
 }
 
 /// 0 means none: a week outlasts every retry.

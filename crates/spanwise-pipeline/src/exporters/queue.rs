@@ -1,20 +1,23 @@
 //! `sending_queue` and `retry_on_failure`: what stands between the graph and every exporter that sends.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use spanwise_model::limits;
+use spanwise_journal::Ticket;
+use spanwise_model::{MemoryBudget, limits};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::component::{BuildContext, Stage};
+use crate::component::{BuildContext, BuildError, Stage};
 use crate::config::units::GoDuration;
 use crate::flow::{Consumer, Payload, Refusal};
+use crate::hold::{self, Hold};
 use crate::telemetry::Counter;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +32,9 @@ pub struct QueueConfig {
     /// Wait for room instead of refusing.
     pub block_on_overflow: bool,
     pub wait_for_result: bool,
+    /// Id of the storage extension that the queue is kept in; without one it is kept in the data directory where
+    /// there is one, and otherwise in memory.
+    pub storage: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
@@ -49,6 +55,7 @@ impl Default for QueueConfig {
             sizer: Sizer::Requests,
             block_on_overflow: false,
             wait_for_result: false,
+            storage: None,
         }
     }
 }
@@ -82,8 +89,9 @@ pub struct RetryConfig {
     pub randomization_factor: f64,
     pub multiplier: f64,
     pub max_interval: GoDuration,
-    /// After this time a request is dropped and counted; 0 means never.
-    pub max_elapsed_time: GoDuration,
+    /// After this time a request is dropped and counted; 0 means never. Left out: 5m for a queue in memory, never for
+    /// one on disk.
+    pub max_elapsed_time: Option<GoDuration>,
 }
 
 impl Default for RetryConfig {
@@ -94,7 +102,7 @@ impl Default for RetryConfig {
             randomization_factor: 0.5,
             multiplier: 1.5,
             max_interval: GoDuration::seconds(30),
-            max_elapsed_time: GoDuration::seconds(300),
+            max_elapsed_time: None,
         }
     }
 }
@@ -131,7 +139,9 @@ struct Shared {
     queue: QueueConfig,
     retry: RetryConfig,
     timeout: Duration,
-    waiting: Mutex<std::collections::VecDeque<(Payload, usize)>>,
+    hold: Hold,
+    memory: MemoryBudget,
+    waiting: Mutex<VecDeque<Entry>>,
     arrived: Notify,
     room: Arc<Semaphore>,
     /// Fires when draining has taken too long: what is left is counted as dropped.
@@ -140,7 +150,17 @@ struct Shared {
     counters: Counters,
 }
 
+/// A request in the queue.
+struct Entry {
+    /// `None` when only the disk has it: see `ticket`.
+    payload: Option<Payload>,
+    ticket: Option<Ticket>,
+    /// What it takes of the queue's size.
+    size: usize,
+}
+
 struct Counters {
+    spilled: Counter,
     sent: Counter,
     failed: Counter,
     enqueue_failed: Counter,
@@ -154,10 +174,17 @@ impl Queued {
         retry: RetryConfig,
         timeout: Duration,
         sender: Box<dyn Sender>,
-    ) -> Arc<Queued> {
+    ) -> Result<Arc<Queued>, BuildError> {
+        let hold = match &queue {
+            QueueConfig { enabled: false, .. } => Ok(Hold::in_memory()),
+            QueueConfig { storage: Some(storage), .. } => Hold::in_storage(context, storage),
+            _ => Hold::of(context),
+        };
+        let hold = hold.map_err(|reason| context.error(reason))?;
         let id = context.id.to_string();
         let counter = |name, help| context.telemetry.counter(name, help, &[("exporter", &id)]);
         let counters = Counters {
+            spilled: counter("spanwise_exporter_spilled_requests", "Requests that only the disk held until their turn."),
             sent: counter("otelcol_exporter_sent_spans", "Spans sent."),
             failed: counter("otelcol_exporter_send_failed_spans", "Spans dropped after sending failed for good."),
             enqueue_failed: counter("otelcol_exporter_enqueue_failed_spans", "Spans refused by a full queue."),
@@ -169,7 +196,9 @@ impl Queued {
             queue,
             retry,
             timeout,
-            waiting: Mutex::default(),
+            memory: context.memory.clone(),
+            waiting: Mutex::new(hold.recovered().into_iter().map(Entry::on_disk).collect()),
+            hold,
             arrived: Notify::new(),
             give_up: CancellationToken::new(),
             closing: CancellationToken::new(),
@@ -189,7 +218,7 @@ impl Queued {
             }
         }
         workers.close();
-        Arc::new(Queued { shared, workers })
+        Ok(Arc::new(Queued { shared, workers }))
     }
 }
 
@@ -198,7 +227,7 @@ impl Consumer for Queued {
     async fn consume(&self, payload: Payload) -> Result<(), Refusal> {
         let shared = &self.shared;
         if !shared.queue.enabled {
-            return shared.deliver(&payload).await;
+            return shared.deliver(&payload, false).await;
         }
         let spans = payload.batch.len_spans() as u64;
         let size = shared.queue.size_of(&payload);
@@ -206,25 +235,45 @@ impl Consumer for Queued {
             shared.counters.enqueue_failed.add(spans);
             Err(Refusal::unavailable(message))
         };
-        if size > shared.queue.queue_size {
-            shared.counters.enqueue_failed.add(spans);
-            return Err(Refusal::permanent("element size too large for the sending queue"));
-        }
         if shared.closing.is_cancelled() {
             return refuse("sending queue is closed");
         }
-        let permits = u32::try_from(size).unwrap_or(u32::MAX);
-        let room = Arc::clone(&shared.room);
-        let permit = if shared.queue.block_on_overflow {
-            room.acquire_many_owned(permits).await.ok()
-        } else {
-            room.try_acquire_many_owned(permits).ok()
+        let ticket = match shared.hold.keep(&payload).await {
+            Ok(ticket) => ticket,
+            Err(refusal) => {
+                shared.counters.enqueue_failed.add(spans);
+                return Err(refusal);
+            }
         };
-        let Some(permit) = permit else { return refuse("sending queue is full") };
-        permit.forget();
-        shared.waiting.lock().push_back((payload, size));
+        let entry = match ticket {
+            Some(ticket) if !shared.has_memory() || !shared.take_room(size) => {
+                shared.counters.spilled.add(1);
+                Entry::on_disk(ticket)
+            }
+            Some(ticket) => Entry { payload: Some(payload), ticket: Some(ticket), size },
+            None if size > shared.queue.queue_size => {
+                shared.counters.enqueue_failed.add(spans);
+                return Err(Refusal::permanent("element size too large for the sending queue"));
+            }
+            None if shared.queue.block_on_overflow => {
+                let permits = u32::try_from(size).unwrap_or(u32::MAX);
+                if let Ok(permit) = shared.room.acquire_many(permits).await {
+                    permit.forget();
+                }
+                Entry { payload: Some(payload), ticket: None, size }
+            }
+            None if shared.take_room(size) => Entry { payload: Some(payload), ticket: None, size },
+            None => return refuse("sending queue is full"),
+        };
+        shared.waiting.lock().push_back(entry);
         shared.arrived.notify_one();
         Ok(())
+    }
+}
+
+impl Entry {
+    fn on_disk(ticket: Ticket) -> Self {
+        Self { payload: None, ticket: Some(ticket), size: 0 }
     }
 }
 
@@ -244,10 +293,7 @@ impl Shared {
         loop {
             let next = self.waiting.lock().pop_front();
             match next {
-                Some((payload, size)) => {
-                    let _ = self.deliver(&payload).await;
-                    self.room.add_permits(size);
-                }
+                Some(entry) => self.send_entry(entry).await,
                 None if self.closing.is_cancelled() => {
                     self.arrived.notify_one();
                     return;
@@ -260,11 +306,44 @@ impl Shared {
         }
     }
 
-    /// Sends until it is done or lost; counts which.
-    async fn deliver(&self, payload: &Payload) -> Result<(), Refusal> {
+    /// Whether requests may still be held in memory beside the disk.
+    fn has_memory(&self) -> bool {
+        self.memory.used() < self.memory.limit() / 2
+    }
+
+    fn take_room(&self, size: usize) -> bool {
+        let permits = u32::try_from(size).unwrap_or(u32::MAX);
+        self.room.try_acquire_many(permits).map(tokio::sync::SemaphorePermit::forget).is_ok()
+    }
+
+    async fn send_entry(&self, entry: Entry) {
+        if self.give_up.is_cancelled() && entry.ticket.is_some() {
+            return;
+        }
+        let payload = match (entry.payload, &entry.ticket) {
+            (Some(payload), _) => payload,
+            (None, Some(ticket)) => match hold::read(ticket).await {
+                Ok(payload) => payload,
+                Err(error) => {
+                    tracing::error!(%error, "a request cannot be read back from the disk; it stays there");
+                    return;
+                }
+            },
+            (None, None) => return,
+        };
+        let outcome = self.deliver(&payload, entry.ticket.is_some()).await;
+        self.room.add_permits(entry.size);
+        let is_kept = outcome.is_err() && self.give_up.is_cancelled();
+        if let Some(ticket) = entry.ticket.filter(|_| !is_kept) {
+            ticket.release();
+        }
+    }
+
+    /// Sends until it is done or lost; counts which. What the disk has is not lost when the process ends.
+    async fn deliver(&self, payload: &Payload, is_durable: bool) -> Result<(), Refusal> {
         let spans = payload.batch.len_spans() as u64;
         let outcome = tokio::select! {
-            outcome = self.send_with_retries(payload) => outcome,
+            outcome = self.send_with_retries(payload, is_durable) => outcome,
             () = self.give_up.cancelled() => Err(Refusal::unavailable("the process ended before it could be sent")),
         };
         match outcome {
@@ -273,6 +352,7 @@ impl Shared {
                 self.counters.rejected.add(rejected);
                 Ok(())
             }
+            Err(refusal) if is_durable && self.give_up.is_cancelled() => Err(refusal),
             Err(refusal) => {
                 self.counters.failed.add(spans);
                 tracing::error!(%refusal, spans, "exporting failed: dropping data");
@@ -281,7 +361,7 @@ impl Shared {
         }
     }
 
-    async fn send_with_retries(&self, payload: &Payload) -> Result<u64, Refusal> {
+    async fn send_with_retries(&self, payload: &Payload, is_durable: bool) -> Result<u64, Refusal> {
         let started = Instant::now();
         let mut interval = self.retry.initial_interval.0;
         loop {
@@ -296,7 +376,8 @@ impl Shared {
             };
             let hint = refusal.retry_after.unwrap_or_default();
             let delay = randomize(interval, self.retry.randomization_factor).max(hint);
-            let bound = self.retry.max_elapsed_time.0;
+            let default = if is_durable { Duration::ZERO } else { DEFAULT_MAX_ELAPSED };
+            let bound = self.retry.max_elapsed_time.map_or(default, |bound| bound.0);
             if !bound.is_zero() && started.elapsed() + delay > bound {
                 return Err(Refusal { message: format!("no more retries left: {}", refusal.message), ..refusal });
             }
@@ -306,6 +387,9 @@ impl Shared {
         }
     }
 }
+
+/// The collector's default for `max_elapsed_time`.
+const DEFAULT_MAX_ELAPSED: Duration = Duration::from_secs(300);
 
 /// Within `factor` of `interval`; the spread keeps many senders from returning together.
 fn randomize(interval: Duration, factor: f64) -> Duration {
@@ -334,7 +418,7 @@ mod tests {
         let context = context("otlp");
         let sender = Box::new(Script(Mutex::new(answers)));
         let queued = Queued::start(&context, queue, RetryConfig::default(), Duration::from_secs(5), sender);
-        (queued, context.telemetry)
+        (queued.unwrap(), context.telemetry)
     }
 
     #[tokio::test(start_paused = true)]
@@ -368,5 +452,47 @@ mod tests {
         assert_eq!(telemetry.total("otelcol_exporter_enqueue_failed_spans"), 5);
         queued.drain().await;
         assert_eq!(telemetry.total("otelcol_exporter_send_failed_spans"), 2);
+    }
+
+    /// A dead next hop, a queue of two, an end that is not waited for: everything is there after the next start.
+    #[tokio::test]
+    async fn a_queue_on_disk_takes_more_than_memory_and_outlives_the_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |answer: Result<u64, Refusal>| {
+            let context = context("otlp");
+            context.spools.open("file_storage/q", dir.path(), None).unwrap();
+            let storage = Some("file_storage/q".to_owned());
+            let queue = QueueConfig { queue_size: 2, num_consumers: 1, storage, ..QueueConfig::default() };
+            let sender = Box::new(Script(Mutex::new(vec![answer])));
+            let queued = Queued::start(&context, queue, RetryConfig::default(), Duration::from_secs(5), sender);
+            (queued.unwrap(), context)
+        };
+        let (queued, first) = run(Err(Refusal::unavailable("down")));
+        for spans in 1..=10 {
+            queued.consume(payload(spans)).await.unwrap();
+        }
+        assert_eq!(first.telemetry.total("spanwise_exporter_spilled_requests"), 8);
+        tokio::time::pause();
+        queued.drain().await;
+        assert_eq!(first.telemetry.total("otelcol_exporter_send_failed_spans"), 0);
+        drop((queued, first));
+        tokio::time::resume();
+        let (queued, second) = run(Ok(0));
+        for _ in 0..200 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(second.telemetry.total("otelcol_exporter_sent_spans"), 55);
+        queued.drain().await;
+        let spool = second.spools.get("file_storage/q").unwrap().unwrap();
+        assert_eq!(spool.records(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_storage_that_is_not_there_is_an_error() {
+        let context = context("otlp");
+        let queue = QueueConfig { storage: Some("file_storage".to_owned()), ..QueueConfig::default() };
+        let sender = Box::new(Script(Mutex::new(vec![Ok(0)])));
+        let failed = Queued::start(&context, queue, RetryConfig::default(), Duration::from_secs(5), sender);
+        assert!(failed.err().unwrap().reason.contains("\"file_storage\" not found"));
     }
 }

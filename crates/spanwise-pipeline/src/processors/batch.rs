@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use spanwise_journal::Ticket;
 use spanwise_wire::{Batch, concat, split_by_count};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::component::{Build, BuildContext, Factory, Kind, Stage, prepare};
 use crate::config::units::GoDuration;
 use crate::flow::{Consumer, Metadata, Payload, Refusal, hand_on};
+use crate::hold::{self, Hold};
 use crate::telemetry::Counter;
 
 pub const FACTORY: Factory = Factory {
@@ -26,7 +28,8 @@ pub const FACTORY: Factory = Factory {
     prepare: |node, path, errors| {
         prepare::<BatchConfig>(node, path, errors, BatchConfig::check, |config| {
             Build::Processor(Box::new(move |context, next| {
-                Ok(Arc::new(BatchProcessor::start(&config, &context, next)))
+                let hold = Hold::of(&context).map_err(|reason| context.error(reason))?;
+                Ok(Arc::new(BatchProcessor::start(&config, &context, hold, next)))
             }))
         })
     },
@@ -77,19 +80,20 @@ impl BatchConfig {
 const WAITING_REQUESTS: usize = 64;
 
 enum Message {
-    Payload(Payload),
+    Payload(Payload, Option<Ticket>),
     Drain(oneshot::Sender<()>),
 }
 
 struct BatchProcessor {
     sender: mpsc::Sender<Message>,
+    hold: Hold,
     keys: Vec<String>,
     groups: Mutex<HashMap<Metadata, ()>>,
     group_limit: usize,
 }
 
 impl BatchProcessor {
-    fn start(config: &BatchConfig, context: &BuildContext, next: Arc<dyn Consumer>) -> Self {
+    fn start(config: &BatchConfig, context: &BuildContext, hold: Hold, next: Arc<dyn Consumer>) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING_REQUESTS);
         let id = context.id.to_string();
         let counter = |name, help| context.telemetry.counter(name, help, &[("processor", &id)]);
@@ -105,9 +109,10 @@ impl BatchProcessor {
             dropped: counter("spanwise_processor_batch_dropped_spans", "Spans that the next stage refused."),
         };
         tokio::spawn(worker.run(receiver));
+        tokio::spawn(replay(hold.recovered(), sender.clone()));
         let mut keys: Vec<_> = config.metadata_keys.iter().map(|key| key.to_lowercase()).collect();
         keys.sort();
-        Self { sender, keys, groups: Mutex::default(), group_limit: config.metadata_cardinality_limit }
+        Self { sender, hold, keys, groups: Mutex::default(), group_limit: config.metadata_cardinality_limit }
     }
 
     /// The headers that tell batches apart.
@@ -132,8 +137,9 @@ impl BatchProcessor {
 impl Consumer for BatchProcessor {
     async fn consume(&self, mut payload: Payload) -> Result<(), Refusal> {
         payload.metadata = Arc::new(self.group(&payload.metadata)?);
+        let ticket = self.hold.keep(&payload).await?;
         let closed = |_| Refusal::unavailable("the process is ending");
-        self.sender.send(Message::Payload(payload)).await.map_err(closed)
+        self.sender.send(Message::Payload(payload, ticket)).await.map_err(closed)
     }
 }
 
@@ -153,6 +159,7 @@ type GroupKey = (Arc<Metadata>, u64);
 
 struct Group {
     payloads: Vec<Payload>,
+    tickets: Vec<Ticket>,
     spans: usize,
     due: Instant,
 }
@@ -184,7 +191,7 @@ impl Worker {
                 },
             };
             match message {
-                Some(Message::Payload(payload)) => self.add(payload).await,
+                Some(Message::Payload(payload, ticket)) => self.add(payload, ticket).await,
                 Some(Message::Drain(done)) => {
                     self.send_all().await;
                     let _ = done.send(());
@@ -194,11 +201,12 @@ impl Worker {
         }
     }
 
-    async fn add(&mut self, payload: Payload) {
+    async fn add(&mut self, payload: Payload, ticket: Option<Ticket>) {
         let key = (Arc::clone(&payload.metadata), payload.probability.to_bits());
         let due = Instant::now() + self.timeout;
-        let group =
-            self.groups.entry(key.clone()).or_insert_with(|| Group { payloads: Vec::new(), spans: 0, due });
+        let new = || Group { payloads: Vec::new(), tickets: Vec::new(), spans: 0, due };
+        let group = self.groups.entry(key.clone()).or_insert_with(new);
+        group.tickets.extend(ticket);
         group.spans += payload.batch.len_spans();
         group.payloads.push(payload);
         if self.timeout.is_zero() || (self.size > 0 && group.spans >= self.size) {
@@ -232,17 +240,42 @@ impl Worker {
         let mut whole = first.with_batch(first.batch.clone());
         whole.charges = group.payloads.iter().flat_map(|payload| payload.charges.iter().cloned()).collect();
         let batches: Vec<Batch> = group.payloads.iter().map(|payload| payload.batch.clone()).collect();
-        drop(group);
+        let tickets = group.tickets;
+        drop(group.payloads);
         let joined = concat(&batches).map_or(batches, |joined| vec![joined]);
         for batch in joined {
             let parts = if self.max_size > 0 { split_by_count(&batch, self.max_size) } else { vec![batch] };
             for part in parts {
                 let spans = part.len_spans() as u64;
-                if let Err(refusal) = hand_on(&*self.next, whole.with_batch(part), &self.stop).await {
-                    self.dropped.add(spans);
-                    tracing::error!(%refusal, spans, "a batch was refused by the next stage and is dropped");
+                match hand_on(&*self.next, whole.with_batch(part), &self.stop).await {
+                    Ok(()) => {}
+                    Err(refusal) if refusal.is_retryable() && !tickets.is_empty() => {
+                        tracing::warn!(%refusal, "a batch is not taken before the end; it waits on disk for the next start");
+                        return;
+                    }
+                    Err(refusal) => {
+                        self.dropped.add(spans);
+                        tracing::error!(%refusal, spans, "a batch was refused by the next stage and is dropped");
+                    }
                 }
             }
+        }
+        for ticket in tickets {
+            ticket.release();
+        }
+    }
+}
+
+/// Sends what an earlier process had taken over through the batching again.
+async fn replay(tickets: Vec<Ticket>, sender: mpsc::Sender<Message>) {
+    for ticket in tickets {
+        match hold::read(&ticket).await {
+            Ok(payload) => {
+                if sender.send(Message::Payload(payload, Some(ticket))).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => tracing::error!(%error, "a batch of the earlier run cannot be read"),
         }
     }
 }
@@ -255,7 +288,7 @@ mod tests {
     fn start(config: BatchConfig) -> (BatchProcessor, Arc<Collect>) {
         let sink = Arc::new(Collect::default());
         let next: Arc<dyn Consumer> = Arc::<Collect>::clone(&sink);
-        (BatchProcessor::start(&config, &context("batch"), next), sink)
+        (BatchProcessor::start(&config, &context("batch"), Hold::in_memory(), next), sink)
     }
 
     #[tokio::test(start_paused = true)]

@@ -136,24 +136,20 @@ mod tests {
     #[tokio::test]
     async fn decisions_come_back_and_old_ones_are_given_up() {
         let dir = tempfile::tempdir().unwrap();
-        let spool = || {
-            let (disk, options) = (std::sync::Arc::new(spanwise_journal::RealDisk), spanwise_journal::WalOptions::default());
-            spanwise_journal::Spool::open(disk, dir.path(), options).unwrap().0
-        };
         let context = crate::graph::tests::context("tail_sampling");
-        context.spools.add("", spool());
-        let mut log = DecisionLog::new(Hold::of(&context), 2, Records::new());
+        context.spools.open("", dir.path(), None).unwrap();
+        let mut log = DecisionLog::new(Hold::of(&context).unwrap(), 2, Records::new());
         let verdicts = [Verdict::NotSampled, Verdict::Sampled { probability: 0.25 }, Verdict::Dropped];
         for (number, verdict) in verdicts.into_iter().enumerate() {
             log.note(TraceId([number as u8 + 1; 16]), verdict, std::iter::empty());
             log.write().await;
         }
-        context.spools.get("").unwrap().maintain().await.unwrap();
+        context.spools.get("").unwrap().unwrap().maintain().await.unwrap();
         drop((log, context));
         let context = crate::graph::tests::context("tail_sampling");
-        // The first spool's lock goes with its last handle.
-        context.spools.add("", spool());
-        let (records, found) = recover(&Hold::of(&context));
+        // The first spool's lock went with its last handle.
+        context.spools.open("", dir.path(), None).unwrap();
+        let (records, found) = recover(&Hold::of(&context).unwrap());
         let found: Vec<_> = found.into_iter().map(|logged| (logged.trace_id.0[0], logged.verdict)).collect();
         assert_eq!(found, [(2, verdicts[1]), (3, verdicts[2])]);
         assert_eq!(records.len(), 2);

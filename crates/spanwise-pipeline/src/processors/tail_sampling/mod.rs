@@ -62,7 +62,7 @@ impl TailSampling {
         let policies = Arc::new(Policies::new(&config.policies, config.sample_on_first_match)?);
         let hold = match config.durability {
             config::Durability::Memory => Hold::in_memory(),
-            config::Durability::Journal => Hold::of(context),
+            config::Durability::Journal => Hold::of(context)?,
         };
         let decisions = hold.part("decisions");
         let (mut records, mut logged) = log::recover(&decisions);

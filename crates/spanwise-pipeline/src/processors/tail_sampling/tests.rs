@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use spanwise_journal::{RealDisk, Spool, WalOptions};
 use spanwise_model::{KeyValue, Span, SpanId, Status, StatusCode, TraceId};
 
 use super::*;
@@ -30,8 +29,7 @@ impl Run {
 
     fn durable(yaml: &str, dir: &Path) -> Self {
         let context = context("tail_sampling");
-        let spool = Spool::open(Arc::new(RealDisk), dir, WalOptions::default()).unwrap().0;
-        context.spools.add("", spool);
+        context.spools.open("", dir, None).unwrap();
         Self::with_context(yaml, context)
     }
 

@@ -15,6 +15,7 @@ pub mod inflate;
 pub mod json;
 mod repair;
 mod scan;
+pub mod rewrite;
 pub mod view;
 
 pub use batch::{Batch, Compressed, Parsed, Rejected, SpanRef};

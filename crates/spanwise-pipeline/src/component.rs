@@ -248,7 +248,7 @@ pub struct Registry(pub Vec<Factory>);
 impl Registry {
     /// Those of this crate; the program adds its own.
     pub fn builtin() -> Self {
-        let sections = [crate::receivers::ALL, crate::processors::ALL, crate::exporters::ALL];
+        let sections = [crate::receivers::ALL, crate::processors::ALL, crate::exporters::ALL, crate::extensions::ALL];
         Self(sections.into_iter().flatten().copied().collect())
     }
 

@@ -28,9 +28,10 @@ impl From<AppendError> for Refusal {
     fn from(error: AppendError) -> Self {
         match error {
             AppendError::TooLarge(_) => Refusal::permanent(error.to_string()),
-            error => {
-                Refusal { retry_after: Some(std::time::Duration::from_secs(5)), ..Refusal::unavailable(error.to_string()) }
-            }
+            error => Refusal {
+                retry_after: Some(std::time::Duration::from_secs(5)),
+                ..Refusal::unavailable(error.to_string())
+            },
         }
     }
 }

@@ -5,6 +5,7 @@
 pub mod component;
 pub mod config;
 pub mod exporters;
+pub mod extensions;
 pub mod flow;
 pub mod graph;
 pub mod hold;
@@ -13,7 +14,7 @@ pub mod processors;
 pub mod receivers;
 pub mod telemetry;
 
-pub use component::{BuildContext, Registry};
+pub use component::{BuildContext, Registry, Spools};
 pub use config::{Config, ConfigErrors, Input};
 pub use flow::{Consumer, Payload, Refusal};
 pub use graph::Graph;

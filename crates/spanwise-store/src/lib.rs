@@ -13,6 +13,6 @@ pub mod snapshot;
 pub mod store;
 
 pub use catalogue::{Catalogue, ValueKind};
-pub use spanwise_journal::lock::LockHolder;
 pub use snapshot::Snapshot;
+pub use spanwise_journal::lock::LockHolder;
 pub use store::{Store, StoreConfig, StoreError, StoreStats};

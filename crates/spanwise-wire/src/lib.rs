@@ -14,11 +14,11 @@ pub mod import;
 pub mod inflate;
 pub mod json;
 mod repair;
-mod scan;
 pub mod rewrite;
+mod scan;
 pub mod view;
 
 pub use batch::{Batch, Compressed, Parsed, Rejected, SpanRef};
 pub use decode::{decode_resource, decode_scope, decode_span, decode_trace};
-pub use frame::{Piece, concat, frame, select, split_by_count, rebuild, shard_of};
+pub use frame::{Piece, concat, frame, rebuild, select, shard_of, split_by_count};
 pub use scan::Malformed;

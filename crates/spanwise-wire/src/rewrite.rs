@@ -46,7 +46,9 @@ pub fn to_value(view: ValueView<'_>) -> Value {
         ValueView::Array(array) => Value::Array(array_values(array).map(to_value).collect()),
         ValueView::Map(map) => {
             let entries = key_values(map, 1);
-            Value::Map(entries.map(|entry| KeyValue { key: entry.key.to_owned(), value: to_value(entry.value) }).collect())
+            Value::Map(
+                entries.map(|entry| KeyValue { key: entry.key.to_owned(), value: to_value(entry.value) }).collect(),
+            )
         }
     }
 }
@@ -157,7 +159,9 @@ mod tests {
             [("a", Value::from("1")), ("b", Value::Int(5)), ("a", Value::from("3")), ("c", Value::Bool(true))];
         assert_eq!(keys, expected);
         assert_eq!(span_name(&out), "work");
-        let rest = |bytes| Fields::new(bytes).filter(|field| field.number != 9).map(|field| field.raw.to_vec()).collect::<Vec<_>>();
+        let rest = |bytes| {
+            Fields::new(bytes).filter(|field| field.number != 9).map(|field| field.raw.to_vec()).collect::<Vec<_>>()
+        };
         assert_eq!(rest(&out), rest(&span));
         attributes.remove("a");
         assert_eq!(attributes.keys().collect::<Vec<_>>(), ["b", "c"]);

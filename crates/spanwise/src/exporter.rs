@@ -1,11 +1,9 @@
 //! `spanwise`: the store as an exporter. Its yes means that the spans are synced and visible.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use spanwise_journal::AppendError;
 use spanwise_pipeline::component::{Build, Factory, Kind, Stage, prepare};
 use spanwise_pipeline::config::units::GoDuration;
 use spanwise_pipeline::telemetry::Counter;
@@ -67,11 +65,7 @@ impl Consumer for StoreExporter {
             }
             Err(error) => {
                 self.failed.add(spans);
-                let retry_after = Some(Duration::from_secs(5));
-                Err(match error {
-                    AppendError::TooLarge(_) => Refusal::permanent(error.to_string()),
-                    error => Refusal { retry_after, ..Refusal::unavailable(error.to_string()) },
-                })
+                Err(error.into())
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,12 +11,14 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use axum::Router;
 use axum::routing::get;
-use serde_json::{Value as Json, json};
-use spanwise_journal::{Disk as _, RealDisk, SystemClock};
+use serde_json::json;
+use spanwise_journal::{Disk as _, RealDisk, Spool, SystemClock};
 use spanwise_model::MemoryBudget;
+use spanwise_pipeline::component::ComponentId;
 use spanwise_pipeline::config::{Config, Input, Listeners, Process};
+use spanwise_pipeline::extensions::health_check::{HealthCheckConfig, ResponseBody};
 use spanwise_pipeline::graph::{Graph, GraphOptions};
-use spanwise_pipeline::{Registry, Telemetry};
+use spanwise_pipeline::{Registry, Spools, Telemetry};
 use spanwise_store::{Store, StoreConfig};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -41,11 +43,18 @@ service:
 
 pub struct Options {
     pub input: Input,
-    pub data_dir: PathBuf,
+    /// Where the store is; when given, pipelines also keep there what they have taken over.
+    pub data_dir: Option<PathBuf>,
     /// Host that everything binds to, and whether every port is a free one.
     pub listen: Option<(String, bool)>,
     pub print_ports: bool,
     pub allow_hosts: Vec<String>,
+}
+
+impl Options {
+    fn store_dir(&self) -> &Path {
+        self.data_dir.as_deref().unwrap_or(Path::new("./spanwise-data"))
+    }
 }
 
 /// Shutdown waits this long for requests that were admitted.
@@ -94,7 +103,7 @@ fn store_config(config: &Config, options: &Options) -> Option<StoreConfig> {
     Some(StoreConfig {
         max_bytes: Some(settings.max_bytes).filter(|bytes| *bytes > 0),
         max_age,
-        ..StoreConfig::new(&options.data_dir)
+        ..StoreConfig::new(options.store_dir())
     })
 }
 
@@ -151,34 +160,35 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         None => None,
         Some(mut store_config) => {
             let announce = store_config.max_bytes.is_none();
-            std::fs::create_dir_all(&options.data_dir)
-                .with_context(|| format!("cannot use {}: give another --data-dir", options.data_dir.display()))?;
-            store_config.max_bytes.get_or_insert(default_max_bytes(&options.data_dir, 0));
+            std::fs::create_dir_all(options.store_dir())
+                .with_context(|| format!("cannot use {}: give another --data-dir", options.store_dir().display()))?;
+            store_config.max_bytes.get_or_insert(default_max_bytes(options.store_dir(), 0));
             let max_bytes = store_config.max_bytes.unwrap_or(0);
             let store = Store::open(store_config, Arc::new(RealDisk), Arc::new(SystemClock::new()))?;
             let why = if announce { "set exporters.spanwise.max_bytes to change it" } else { "as configured" };
-            tracing::info!(dir = %options.data_dir.display(), max_bytes, "store is open; oldest blocks go beyond max_bytes ({why})");
+            tracing::info!(dir = %options.store_dir().display(), max_bytes, "store is open; oldest blocks go beyond max_bytes ({why})");
             Some(store)
         }
     };
+    let spools = options.data_dir.as_ref().map_or_else(Spools::default, |dir| Spools::in_dir(dir.join("pipeline")));
     let graph_options = GraphOptions {
+        spools: spools.clone(),
         telemetry: telemetry.clone(),
         memory: MemoryBudget::new(MEMORY_BYTES),
         discard_other_signals: options.input.sources.is_empty(),
         host: store.clone().map(|store| store as Arc<dyn std::any::Any + Send + Sync>),
     };
     let mut graph = Graph::build(&config, &graph_options)?;
-    warn_about_memory(&config);
+    let spools = spools.all();
+    look_after_spools(&telemetry, &spools);
+    warn_about_memory(&config, options.data_dir.is_some());
     let servers = Servers { stop: CancellationToken::new(), tasks: tokio_util::task::TaskTracker::new() };
     let ready = Arc::new(AtomicBool::new(false));
     let listeners = graph.listeners.clone();
     let (metrics, _) = servers.bind(&host, 8888, is_free, "metrics", &listeners).await?;
     let text = telemetry.clone();
     servers.serve(metrics, Router::new().route("/metrics", get(move || async move { text.render() })));
-    let (health, _) = servers.bind(&host, 13133, is_free, "health", &listeners).await?;
-    let is_ready = Arc::clone(&ready);
-    servers
-        .serve(health, Router::new().fallback(move || async move { health_answer(is_ready.load(Ordering::Acquire)) }));
+    serve_health(&servers, &config, &options, &ready, &listeners).await?;
     let mut page = None;
     let mut maintenance = None;
     if let Some(store) = &store {
@@ -219,29 +229,119 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     if let Some(thread) = maintenance {
         let _ = tokio::task::spawn_blocking(move || thread.join()).await;
     }
+    for (name, spool) in spools {
+        if let Err(error) = spool.maintain().await {
+            tracing::warn!(%error, name, "some of what was handed on will be handed on again");
+        }
+        let _ = tokio::task::spawn_blocking(move || spool.close()).await;
+    }
     if let Some(store) = store {
         store.close();
     }
     Ok(())
 }
 
+/// How often spools write down what was handed on, and free space.
+const SPOOL_MAINTENANCE: Duration = Duration::from_millis(500);
+
+fn look_after_spools(telemetry: &Telemetry, spools: &BTreeMap<String, Spool>) {
+    for (name, spool) in spools {
+        for (stage, records) in spool.unclaimed() {
+            tracing::warn!(
+                stage,
+                records,
+                "an earlier run left data of a stage that the config no longer has; it stays"
+            );
+        }
+        let label = if name.is_empty() { "data_dir" } else { name.as_str() };
+        let (bytes, records) = (spool.clone(), spool.clone());
+        let labels: &[(&'static str, &str)] = &[("storage", label)];
+        let help = "Bytes on disk of what pipelines have taken over.";
+        telemetry.gauge("spanwise_spool_bytes", help, labels, move || bytes.bytes() as f64);
+        let help = "Records that pipelines have taken over and not yet handed on.";
+        telemetry.gauge("spanwise_spool_records", help, labels, move || records.records() as f64);
+        let spool = spool.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SPOOL_MAINTENANCE).await;
+                if let Err(error) = spool.maintain().await {
+                    tracing::warn!(%error, "spool maintenance failed and will be tried again");
+                }
+            }
+        });
+    }
+}
+
+/// Where the `health_check` extension says, or at the collector's default.
+async fn serve_health(
+    servers: &Servers,
+    config: &Config,
+    options: &Options,
+    ready: &Arc<AtomicBool>,
+    listeners: &Listeners,
+) -> anyhow::Result<()> {
+    let (host, is_free) = options.listen.clone().unwrap_or(("127.0.0.1".to_owned(), false));
+    let extension = config.extensions.iter().find(|id| id.kind == "health_check");
+    let prepared = extension.and_then(|id| config.components.get(&("extensions", id.clone())));
+    let settings: Option<HealthCheckConfig> =
+        prepared.and_then(|prepared| serde_json::from_value(prepared.config.clone()).ok());
+    let is_configured = settings.is_some();
+    let settings = settings.unwrap_or_default();
+    let (own_host, port) = settings.endpoint.rsplit_once(':').unwrap_or(("127.0.0.1", "13133"));
+    let host = if is_configured && options.listen.is_none() { own_host.to_owned() } else { host };
+    let (listener, _) = servers.bind(&host, port.parse()?, is_free, "health", listeners).await?;
+    let is_ready = Arc::clone(ready);
+    let body = settings.response_body;
+    let answer = get(move || async move { health_answer(is_ready.load(Ordering::Acquire), body) });
+    let router = match is_configured && settings.path != "/" {
+        true => Router::new().route(&settings.path, answer),
+        false => Router::new().fallback(answer),
+    };
+    servers.serve(listener, router);
+    Ok(())
+}
+
 /// What may be admitted and not yet stored or sent.
 const MEMORY_BYTES: usize = 512 << 20;
 
-fn health_answer(is_ready: bool) -> (axum::http::StatusCode, axum::Json<Json>) {
-    match is_ready {
-        true => (axum::http::StatusCode::OK, axum::Json(json!({"status": "Server available"}))),
-        false => (axum::http::StatusCode::SERVICE_UNAVAILABLE, axum::Json(json!({"status": "Server not available"}))),
+fn health_answer(is_ready: bool, body: Option<ResponseBody>) -> axum::response::Response {
+    use axum::response::IntoResponse as _;
+    let (status, text) = match is_ready {
+        true => (axum::http::StatusCode::OK, "Server available"),
+        false => (axum::http::StatusCode::SERVICE_UNAVAILABLE, "Server not available"),
+    };
+    match body {
+        Some(body) if is_ready => (status, body.healthy).into_response(),
+        Some(body) => (status, body.unhealthy).into_response(),
+        None => (status, axum::Json(json!({"status": text}))).into_response(),
     }
 }
 
 /// Says which pipelines answer yes before anything is on stable storage.
-fn warn_about_memory(config: &Config) {
+fn warn_about_memory(config: &Config, has_data_dir: bool) {
+    let setting = |section, id: &ComponentId| config.components.get(&(section, id.clone())).map(|found| &found.config);
+    let is_processor_in_memory = |id: &ComponentId| match id.kind.as_str() {
+        "batch" => !has_data_dir,
+        "tail_sampling" => {
+            !has_data_dir || setting("processors", id).is_some_and(|config| config["durability"] == "memory")
+        }
+        _ => false,
+    };
+    let is_exporter_in_memory = |id: &ComponentId| {
+        let queue = setting("exporters", id).map(|config| &config["sending_queue"]);
+        queue.is_some_and(|queue| queue["enabled"] == true && queue["storage"].is_null() && !has_data_dir)
+    };
     for pipeline in &config.pipelines {
-        let holds_in_memory = pipeline.processors.iter().any(|id| id.kind == "batch")
-            || pipeline.exporters.iter().any(|id| id.kind != "spanwise");
-        if holds_in_memory {
-            tracing::warn!(pipeline = pipeline.name, "not durable: spans are acknowledged while they are in memory");
+        let processors = pipeline.processors.iter().filter(|id| is_processor_in_memory(id));
+        let exporters = pipeline.exporters.iter().filter(|id| is_exporter_in_memory(id));
+        let holding: Vec<String> = processors.chain(exporters).map(ComponentId::to_string).collect();
+        if !holding.is_empty() {
+            let stages = holding.join(", ");
+            tracing::warn!(
+                pipeline = pipeline.name,
+                stages,
+                "not durable: these acknowledge spans while they are only in memory; give --data-dir to keep them"
+            );
         }
     }
 }

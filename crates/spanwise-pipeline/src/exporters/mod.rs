@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod debug;
+pub mod file;
 pub mod nop;
 pub mod otlp;
 pub mod otlphttp;
@@ -9,4 +10,4 @@ pub mod queue;
 
 use crate::component::Factory;
 
-pub const ALL: &[Factory] = &[debug::FACTORY, nop::FACTORY, otlp::FACTORY, otlphttp::FACTORY];
+pub const ALL: &[Factory] = &[debug::FACTORY, file::FACTORY, nop::FACTORY, otlp::FACTORY, otlphttp::FACTORY];

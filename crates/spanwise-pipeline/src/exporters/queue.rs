@@ -184,7 +184,10 @@ impl Queued {
         let id = context.id.to_string();
         let counter = |name, help| context.telemetry.counter(name, help, &[("exporter", &id)]);
         let counters = Counters {
-            spilled: counter("spanwise_exporter_spilled_requests", "Requests that only the disk held until their turn."),
+            spilled: counter(
+                "spanwise_exporter_spilled_requests",
+                "Requests that only the disk held until their turn.",
+            ),
             sent: counter("otelcol_exporter_sent_spans", "Spans sent."),
             failed: counter("otelcol_exporter_send_failed_spans", "Spans dropped after sending failed for good."),
             enqueue_failed: counter("otelcol_exporter_enqueue_failed_spans", "Spans refused by a full queue."),

@@ -7,4 +7,5 @@ pub mod tail_sampling;
 
 use crate::component::Factory;
 
-pub const ALL: &[Factory] = &[attributes::ATTRIBUTES, attributes::RESOURCE, batch::FACTORY, memory_limiter::FACTORY, tail_sampling::FACTORY];
+pub const ALL: &[Factory] =
+    &[attributes::ATTRIBUTES, attributes::RESOURCE, batch::FACTORY, memory_limiter::FACTORY, tail_sampling::FACTORY];

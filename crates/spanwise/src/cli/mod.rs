@@ -130,9 +130,9 @@ impl ConfigArgs {
 struct ServeArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Where traces are kept
-    #[arg(long, default_value = "./spanwise-data", env = "SPANWISE_DATA_DIR")]
-    data_dir: PathBuf,
+    /// Where traces are kept [default: ./spanwise-data]; when given, pipelines journal there what they acknowledge
+    #[arg(long, env = "SPANWISE_DATA_DIR")]
+    data_dir: Option<PathBuf>,
     /// Bind everything to this host instead of localhost; `HOST:0` takes free ports
     #[arg(long)]
     listen: Option<String>,

@@ -1,12 +1,6 @@
 //! As a collector: configs, gRPC, batches, exporters.
 
-use crate::harness::{Server, hex, otlp, span, spanwise, text, trace_id};
-
-fn config(dir: &std::path::Path, name: &str, text: &str) -> String {
-    let path = dir.join(name);
-    std::fs::write(&path, text).unwrap();
-    path.to_str().unwrap().to_owned()
-}
+use crate::harness::{Server, config, hex, otlp, span, spanwise, text, trace_id};
 
 /// gateway (HTTP in, batch, gRPC out) → hub (gRPC in, HTTP/JSON out) → store.
 #[test]
@@ -23,7 +17,7 @@ fn spans_pass_two_collectors_on_every_protocol() {
             store.port("otlp_http")
         ),
     );
-    let hub = Server::start(dir.path(), &["--config", &hub]);
+    let hub = Server::start(&dir.path().join("hub"), &["--config", &hub]);
     let gateway = config(
         dir.path(),
         "gateway.yaml",
@@ -34,7 +28,7 @@ fn spans_pass_two_collectors_on_every_protocol() {
             hub.port("otlp_grpc")
         ),
     );
-    let gateway = Server::start(dir.path(), &["--config", &gateway]);
+    let gateway = Server::start(&dir.path().join("gateway"), &["--config", &gateway]);
     for number in 0..50 {
         assert_eq!(gateway.export(&otlp("shop", vec![span(number, 1, 0, "a"), span(number, 2, 1, "b")])), Some(200));
     }

@@ -14,6 +14,13 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message as _;
 use serde_json::Value as Json;
 
+/// Writes a config into a directory; answers its path.
+pub fn config(dir: &Path, name: &str, text: &str) -> String {
+    let path = dir.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
 pub fn spanwise(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_spanwise")).args(arguments).env_remove("SPANWISE_DATA_DIR").output().unwrap()
 }

@@ -7,4 +7,5 @@ mod bad_days;
 mod collector;
 mod crash;
 mod harness;
+mod sampling;
 mod stored;

@@ -65,9 +65,8 @@ impl Actions {
     /// What is wrong with an action, and with which.
     pub fn new(configs: &[ActionConfig]) -> Result<Self, String> {
         let numbered = configs.iter().enumerate();
-        let actions = numbered.map(|(number, config)| {
-            build(config).map_err(|message| format!("{message} at the {number}-th actions"))
-        });
+        let actions = numbered
+            .map(|(number, config)| build(config).map_err(|message| format!("{message} at the {number}-th actions")));
         Ok(Self(actions.collect::<Result<_, _>>()?))
     }
 
@@ -168,7 +167,7 @@ fn convert(value: &Value, target: &Target) -> Option<Value> {
 fn build(config: &ActionConfig) -> Result<Action, String> {
     let action = config.action.to_lowercase();
     let takes_pattern = matches!(action.as_str(), "delete" | "hash");
-    if config.key.is_empty() && !(takes_pattern && !config.pattern.is_empty()) {
+    if config.key.is_empty() && (!takes_pattern || config.pattern.is_empty()) {
         return Err(match takes_pattern {
             true => "missing required field (at least one of \"key\" and \"pattern\" have to be used)".to_owned(),
             false => "missing required field \"key\"".to_owned(),
@@ -192,12 +191,15 @@ fn build(config: &ActionConfig) -> Result<Action, String> {
         refuse("converted_type", !config.converted_type.is_empty())?;
     }
     let pattern = || {
-        Regex::new(&config.pattern).map_err(|error| format!("field \"pattern\" has invalid pattern {:?}: {error}", config.pattern))
+        Regex::new(&config.pattern)
+            .map_err(|error| format!("field \"pattern\" has invalid pattern {:?}: {error}", config.pattern))
     };
     let optional_pattern = || if config.pattern.is_empty() { Ok(None) } else { pattern().map(Some) };
     let source = || {
         if !has_source {
-            return Err("either field \"value\", \"from_attribute\" or \"from_context\" setting must be specified".to_owned());
+            return Err(
+                "either field \"value\", \"from_attribute\" or \"from_context\" setting must be specified".to_owned()
+            );
         }
         if sources.iter().filter(|is_set| **is_set).count() > 1 {
             return Err("multiple value sources are set".to_owned());
@@ -286,7 +288,8 @@ mod tests {
         ];
         put_attributes(&mut message, 9, &before);
         let mut attributes = Attributes::of(&message, 9);
-        let metadata = Metadata(vec![("X-Tenant".to_owned(), "t1".to_owned()), ("x-tenant".to_owned(), "t2".to_owned())]);
+        let metadata =
+            Metadata(vec![("X-Tenant".to_owned(), "t1".to_owned()), ("x-tenant".to_owned(), "t2".to_owned())]);
         actions(yaml).unwrap().apply(&mut attributes, &metadata);
         let written = attributes.write(&message, 9);
         let all = spanwise_wire::view::span_attributes(&written);

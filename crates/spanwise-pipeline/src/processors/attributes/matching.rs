@@ -144,7 +144,8 @@ impl Match {
         if let Some(unknown) = config.span_kinds.iter().find(|kind| !is_regexp && !KINDS.contains(&kind.as_str())) {
             return Err(format!("unknown span kind {unknown:?} (known: {})", KINDS.join(", ")));
         }
-        let library = |config: &LibraryConfig| Ok((text(&config.name)?, config.version.as_ref().map(text).transpose()?));
+        let library =
+            |config: &LibraryConfig| Ok((text(&config.name)?, config.version.as_ref().map(text).transpose()?));
         let built = Self {
             services: texts(&config.services)?,
             span_names: texts(&config.span_names)?,
@@ -160,9 +161,11 @@ impl Match {
             && built.resources.is_empty()
             && built.libraries.is_empty();
         if is_empty {
-            return Err("at least one of \"services\", \"span_names\", \"span_kinds\", \"attributes\", \"libraries\" or \
+            return Err(
+                "at least one of \"services\", \"span_names\", \"span_kinds\", \"attributes\", \"libraries\" or \
                         \"resources\" must be specified"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         Ok(built)
     }
@@ -175,8 +178,7 @@ impl Match {
             let (name, version) = scope_name(scope);
             self.libraries.is_empty()
                 || self.libraries.iter().any(|(expected, expected_version)| {
-                    expected.matches(name)
-                        && expected_version.as_ref().is_none_or(|expected| expected.matches(version))
+                    expected.matches(name) && expected_version.as_ref().is_none_or(|expected| expected.matches(version))
                 })
         };
         any(&self.services, service_name(resource).unwrap_or_default())

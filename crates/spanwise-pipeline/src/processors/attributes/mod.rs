@@ -232,9 +232,10 @@ mod tests {
             ),
             ("exclude: {match_type: strict, services: [shop]}", [true, true, true]),
             ("include: {match_type: strict, attributes: [{key: user, value: alice}]}", [false, false, false]),
-            ("include: {match_type: strict, resources: [{key: service.name}], span_kinds: [SPAN_KIND_CLIENT]}", [
-                true, true, false,
-            ]),
+            (
+                "include: {match_type: strict, resources: [{key: service.name}], span_kinds: [SPAN_KIND_CLIENT]}",
+                [true, true, false],
+            ),
         ] {
             let yaml = format!("{rule}\nactions: [{{key: user, action: delete}}]\n");
             let (before, after) = run(&ATTRIBUTES, &yaml, &spans).await;

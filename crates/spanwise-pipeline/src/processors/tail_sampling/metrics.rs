@@ -28,7 +28,8 @@ pub struct Metrics {
 }
 
 const AGES_S: &[f64] = &[1.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
-const LATENCIES_MS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0, 500.0, 1000.0, 5000.0];
+const LATENCIES_MS: &[f64] =
+    &[1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0, 500.0, 1000.0, 5000.0];
 
 /// The collector's labels: whether sampled, and the decision.
 const OUTCOMES: [(&str, &str); 3] = [("true", "sampled"), ("false", "not_sampled"), ("false", "dropped")];
@@ -109,7 +110,10 @@ impl Metrics {
             ),
             early_by_count: early("num_traces"),
             early_by_bytes: early("max_bytes"),
-            too_large: own("otelcol_processor_tail_sampling_traces_dropped_too_large", "Traces over maximum_trace_size_bytes."),
+            too_large: own(
+                "otelcol_processor_tail_sampling_traces_dropped_too_large",
+                "Traces over maximum_trace_size_bytes.",
+            ),
             incoming: own("otelcol_processor_incoming_items", "Spans that came in."),
             outgoing: own("otelcol_processor_outgoing_items", "Spans handed on."),
             dropped_not_sampled: dropped("not_sampled"),

@@ -104,9 +104,7 @@ impl StatusCode {
         let mut wanted = [false; 3];
         for code in &config.status_codes {
             let place = ["UNSET", "OK", "ERROR"].iter().position(|name| name == code);
-            let place = place.ok_or_else(|| {
-                format!("unknown status code {code:?}, supported: OK, ERROR, UNSET")
-            })?;
+            let place = place.ok_or_else(|| format!("unknown status code {code:?}, supported: OK, ERROR, UNSET"))?;
             wanted[place] = true;
         }
         Ok(Self { wanted })
@@ -215,8 +213,7 @@ fn any_attribute(trace: &TraceView<'_>, key: &str, test: impl Fn(ValueView<'_>) 
         let (batch, resource) = view.resource();
         let is_new = last != Some((batch, resource));
         last = Some((batch, resource));
-        (is_new && resource_attributes(batch.resource_header(resource)).any(matches))
-            || view.attributes().any(matches)
+        (is_new && resource_attributes(batch.resource_header(resource)).any(matches)) || view.attributes().any(matches)
     })
 }
 
@@ -336,11 +333,7 @@ impl Policy for And {
 
 /// Two draws of one salt are one draw: the stricter decides.
 fn both(a: Chance, b: Chance) -> f64 {
-    if a.salt.is_some() && a.salt == b.salt {
-        a.probability.min(b.probability)
-    } else {
-        a.probability * b.probability
-    }
+    if a.salt.is_some() && a.salt == b.salt { a.probability.min(b.probability) } else { a.probability * b.probability }
 }
 
 /// What all policies together come to.
@@ -402,10 +395,13 @@ impl Policies {
                 not_dropped *= 1.0 - chance.probability;
                 continue;
             }
-            note(place, match chance.is_sampled {
-                true => Verdict::Sampled { probability: chance.probability },
-                false => Verdict::NotSampled,
-            });
+            note(
+                place,
+                match chance.is_sampled {
+                    true => Verdict::Sampled { probability: chance.probability },
+                    false => Verdict::NotSampled,
+                },
+            );
             is_sampled |= chance.is_sampled;
             is_kept_surely |= chance.probability >= 1.0;
             match missed.iter_mut().find(|(salt, _)| salt.is_some() && *salt == chance.salt) {
@@ -439,11 +435,9 @@ mod tests {
     }
 
     fn span(attributes: Vec<KeyValue>, status: i32, millis: u64) -> Span {
-        let code = [
-            spanwise_model::StatusCode::Unset,
-            spanwise_model::StatusCode::Ok,
-            spanwise_model::StatusCode::Error,
-        ][status as usize];
+        let code =
+            [spanwise_model::StatusCode::Unset, spanwise_model::StatusCode::Ok, spanwise_model::StatusCode::Error]
+                [status as usize];
         Span {
             trace_id: TraceId([1; 16]),
             span_id: SpanId([2; 8]),
@@ -535,7 +529,8 @@ mod tests {
             // The ratio 0.05 is not 1/20: its nearest double is 2.8e-18 above.
             assert!(close <= 52, "{ratio}: {} {expected}", threshold(ratio));
         }
-        let half = policies("policies: [{name: p, type: probabilistic, probabilistic: {sampling_percentage: 5}}]").unwrap();
+        let half =
+            policies("policies: [{name: p, type: probabilistic, probabilistic: {sampling_percentage: 5}}]").unwrap();
         let ids = (0..20_000u64).map(|number| {
             let mut id = [9; 16];
             id[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
@@ -549,7 +544,9 @@ mod tests {
     #[test]
     fn the_probability_is_the_share_that_is_kept() {
         let random = |percent: u32, salt: &str| {
-            format!("{{name: p{percent}{salt}, type: probabilistic, probabilistic: {{sampling_percentage: {percent}, hash_salt: '{salt}'}}}}")
+            format!(
+                "{{name: p{percent}{salt}, type: probabilistic, probabilistic: {{sampling_percentage: {percent}, hash_salt: '{salt}'}}}}"
+            )
         };
         let slow = "{name: l, type: latency, latency: {threshold_ms: 50}}";
         let and = |inner: &str| {

@@ -23,7 +23,11 @@ use crate::flow::{Consumer, Payload, hand_on};
 
 pub enum Message {
     /// The spans of a batch that are this shard's.
-    Spans { batch: Batch, spans: Vec<u32>, kept: Option<Arc<Kept>> },
+    Spans {
+        batch: Batch,
+        spans: Vec<u32>,
+        kept: Option<Arc<Kept>>,
+    },
     /// All that an earlier process left has been sent.
     Recovered,
     Drain(oneshot::Sender<()>),

@@ -20,7 +20,8 @@ struct Run {
     context: BuildContext,
 }
 
-const ERRORS: &str = "decision_wait: 10s\npolicies: [{name: errors, type: status_code, status_code: {status_codes: [ERROR]}}]\n";
+const ERRORS: &str =
+    "decision_wait: 10s\npolicies: [{name: errors, type: status_code, status_code: {status_codes: [ERROR]}}]\n";
 
 impl Run {
     fn start(yaml: &str) -> Self {

@@ -1,0 +1,9 @@
+//! Extensions: what serves the pipelines beside them.
+
+pub mod accepted;
+pub mod file_storage;
+pub mod health_check;
+
+use crate::component::Factory;
+
+pub const ALL: &[Factory] = &[accepted::PPROF, accepted::ZPAGES, file_storage::FACTORY, health_check::FACTORY];

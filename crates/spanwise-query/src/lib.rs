@@ -1,5 +1,6 @@
 //! Questions to the store: TraceQL search over a snapshot, under a budget.
 
+mod pushdown;
 pub mod search;
 mod trace_view;
 pub mod traceql;

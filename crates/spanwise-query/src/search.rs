@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 use rustc_hash::{FxHashMap, FxHashSet};
 use spanwise_model::{SpanId, TraceId, limits};
 use spanwise_store::block::BlockError;
+use spanwise_store::block::filter::Candidates;
 use spanwise_store::snapshot::{Part, Snapshot};
 use spanwise_wire::{Batch, view};
 
+use crate::pushdown;
 use crate::trace_view::TraceView;
 use crate::traceql::ast::{Query, Spanset};
 use crate::traceql::{Context, EvalError, Truth};
@@ -118,17 +120,35 @@ pub fn search(snapshot: &Snapshot, request: &SearchRequest) -> Result<SearchResp
         found: BTreeMap::new(),
         limit: request.limit.clamp(1, limits::SEARCH_LIMIT),
     };
-    for (low, high, part) in snapshot.parts() {
-        let too_late = request.to_unix_nano.is_some_and(|to| low > to);
-        // A span that began long before the window may reach into it; a day is more than any span lasts.
-        let too_early = request.from_unix_nano.is_some_and(|from| high.saturating_add(DAY) < from);
-        if too_late || too_early {
-            continue;
-        }
-        if search.is_settled(high) {
+    let predicate = pushdown::predicate(&request.query.spanset);
+    let parts: Vec<_> = snapshot.parts().into_iter().filter(|(low, high, _)| search.may_overlap(*low, *high)).collect();
+    // As many blocks at a time as there are cores: what is read in vain when the first suffices costs no time.
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    for wave in parts.chunks(at_once) {
+        if wave.first().is_some_and(|(_, high, _)| search.is_settled(*high)) {
             break;
         }
-        search.part(&part)?;
+        let cancelled = || search.is_over();
+        let look = |part: &Part<'_>| match part {
+            Part::Block(block) if !cancelled() => Some(block.candidates(&predicate)),
+            _ => None,
+        };
+        let look = &look;
+        let mut found: Vec<Option<Result<Candidates, BlockError>>> = std::thread::scope(|scope| {
+            let (first, rest) = (wave.first(), wave.get(1..).unwrap_or_default());
+            let others: Vec<_> = rest.iter().map(|(_, _, part)| scope.spawn(move || look(part))).collect();
+            let first = first.and_then(|(_, _, part)| look(part));
+            std::iter::once(first).chain(others.into_iter().map(|other| other.join().unwrap_or(None))).collect()
+        });
+        for ((_, high, part), found) in wave.iter().zip(found.drain(..)) {
+            if search.is_settled(*high) {
+                break;
+            }
+            search.part(part, found.transpose()?, predicate.is_exact())?;
+            if search.is_over() {
+                break;
+            }
+        }
         if search.is_over() {
             search.response.complete = false;
             break;
@@ -137,6 +157,8 @@ pub fn search(snapshot: &Snapshot, request: &SearchRequest) -> Result<SearchResp
     search.response.traces = search.found.into_values().collect();
     Ok(search.response)
 }
+
+const MOST_THREADS: usize = 8;
 
 const DAY: u64 = 86_400_000_000_000;
 
@@ -154,31 +176,65 @@ impl Search<'_> {
             && self.found.last_key_value().is_some_and(|((std::cmp::Reverse(oldest), _), _)| *oldest > start)
     }
 
-    fn part(&mut self, part: &Part<'_>) -> Result<(), SearchError> {
-        let mut candidates: FxHashMap<TraceId, (u64, bool)> = FxHashMap::default();
-        match part {
-            Part::Head(head) => {
+    fn may_overlap(&self, low: u64, high: u64) -> bool {
+        let is_late = self.request.to_unix_nano.is_some_and(|to| low > to);
+        // A span that began long before the window may reach into it; a day is more than any span lasts.
+        let is_early = self.request.from_unix_nano.is_some_and(|from| high.saturating_add(DAY) < from);
+        !is_late && !is_early
+    }
+
+    fn part(&mut self, part: &Part<'_>, found: Option<Candidates>, is_exact: bool) -> Result<(), SearchError> {
+        match (part, found) {
+            (Part::Head(head), _) => {
+                let mut candidates = FxHashMap::default();
                 for batch in head.batches() {
                     self.look(&batch, &mut candidates)?;
                     if self.is_over() {
                         return Ok(());
                     }
                 }
+                self.judge_all(candidates.into_iter().filter(|(_, (_, may))| *may).map(|(id, (start, _))| (start, id)))
             }
-            Part::Block(block) => {
-                for batch in block.scan()? {
+            (Part::Block(block), Some(found)) if is_exact => {
+                self.response.inspected_spans += block.len_spans();
+                self.response.inspected_bytes += found.inspected_bytes;
+                let mut traces = found.traces;
+                traces.sort_unstable_by_key(|trace| std::cmp::Reverse(trace.start_unix_nano));
+                for candidate in traces {
+                    // Of equal starts the ids decide, and those are not known yet.
+                    if self.is_settled(candidate.start_unix_nano) || self.is_over() {
+                        break;
+                    }
+                    self.judge(block.trace_at(candidate.row)?)?;
+                }
+                Ok(())
+            }
+            (Part::Block(block), Some(found)) => {
+                self.response.inspected_bytes += found.inspected_bytes;
+                let starts: FxHashMap<u32, u64> =
+                    found.traces.iter().map(|trace| (trace.row, trace.start_unix_nano)).collect();
+                let mut candidates = FxHashMap::default();
+                for batch in block.scan_rows(&found.rows)? {
                     self.look(&batch?, &mut candidates)?;
                     if self.is_over() {
                         return Ok(());
                     }
                 }
+                // The rows that were looked at need not be a trace's first.
+                let start_of = |id: &TraceId, seen: u64| {
+                    block.first_row(id).and_then(|row| starts.get(&row)).map_or(seen, |start| seen.min(*start))
+                };
+                let candidates = candidates.into_iter().filter(|(_, (_, may))| *may);
+                self.judge_all(candidates.map(|(id, (start, _))| (start_of(&id, start), id)).collect::<Vec<_>>())
             }
+            // Cancelled before it was looked at.
+            (Part::Block(_), None) => Ok(()),
         }
-        let mut candidates: Vec<(u64, TraceId)> = candidates
-            .into_iter()
-            .filter(|(id, (_, may_match))| *may_match && !self.judged.contains(id))
-            .map(|(id, (start, _))| (start, id))
-            .collect();
+    }
+
+    /// Judges traces, newest first, until no older one can enter the result.
+    fn judge_all(&mut self, candidates: impl IntoIterator<Item = (u64, TraceId)>) -> Result<(), SearchError> {
+        let mut candidates: Vec<_> = candidates.into_iter().filter(|(_, id)| !self.judged.contains(id)).collect();
         candidates.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
         for (start, id) in candidates {
             if self.is_settled(start) || self.is_over() {

@@ -50,6 +50,11 @@ pub struct Catalogue {
     pub resource: BTreeMap<String, Values>,
     pub span: BTreeMap<String, Values>,
     pub spans: u64,
+    /// Keys of span attributes that stand in the residual of some row of the block: too rare for a column, or of a
+    /// type that has none.
+    pub residual: BTreeSet<String>,
+    /// There are more of them.
+    pub more_residual: bool,
     /// Hashes of attributes that were noted already: most spans bring nothing new. Two attributes of one hash would
     /// only cost a completion.
     #[serde(skip)]
@@ -82,6 +87,22 @@ impl Catalogue {
                 note(&mut self.span, &view::key_value(field.value.bytes()));
             }
         }
+    }
+
+    pub fn add_residual(&mut self, key: &str) {
+        if self.residual.contains(key) {
+            return;
+        }
+        if self.residual.len() >= KEYS {
+            self.more_residual = true;
+        } else {
+            self.residual.insert(key.to_owned());
+        }
+    }
+
+    /// Whether an attribute of this key can stand outside of the columns.
+    pub fn may_be_residual(&self, key: &str) -> bool {
+        self.more_residual || self.residual.contains(key)
     }
 
     fn is_new(&mut self, bytes: &[u8], is_resource: bool) -> bool {

@@ -185,3 +185,82 @@ fn a_query_that_is_wrong_for_a_value_is_an_error_and_a_cancelled_one_incomplete(
     cancelled.budget.cancelled.store(true, Ordering::Relaxed);
     assert!(!search(snapshot, &cancelled).unwrap().complete);
 }
+
+/// 70,000 spans are more than one row group; keys are frequent, rare, of two types, repeated, on span or resource.
+#[test]
+fn blocks_answer_as_the_head_does() {
+    let mut seed = 7u64;
+    let mut random = move |bound: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % bound
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let store = Store::open(StoreConfig::new(dir.path()), Arc::new(RealDisk), Arc::new(ManualClock::at(NOW))).unwrap();
+    for service in 0..7 {
+        let mut spans = Vec::new();
+        for number in 0..10_000u64 {
+            let mut trace_id = [1; 16];
+            trace_id[..2].copy_from_slice(&(random(3_000) as u16).to_be_bytes());
+            let mut span_id = [service + 1; 8];
+            span_id[..4].copy_from_slice(&(number as u32 + 1).to_be_bytes());
+            let mut attributes = vec![KeyValue::new("user", format!("u{}", random(5_000)))];
+            if random(3) == 0 {
+                attributes.push(KeyValue::new("size", random(100) as i64));
+            }
+            if random(500) == 0 {
+                attributes.push(KeyValue::new("rare", "yes"));
+                attributes.push(KeyValue::new("user", "twice"));
+            }
+            if random(2_000) == 0 {
+                attributes.push(KeyValue::new("size", "big"));
+                attributes.push(KeyValue::new("zone", "b"));
+            }
+            spans.push(Span {
+                trace_id: TraceId(trace_id),
+                span_id: SpanId(span_id),
+                name: format!("op{}", random(40)),
+                start_unix_nano: NOW + random(100_000_000),
+                end_unix_nano: NOW + 100_000_000 + random(1_000_000),
+                status: Status {
+                    code: if random(1_000) == 0 { StatusCode::Error } else { StatusCode::Unset },
+                    ..Status::default()
+                },
+                attributes,
+                ..Span::default()
+            });
+        }
+        runtime.block_on(store.append(batch(&format!("s{service}"), &spans))).unwrap();
+    }
+    let head = store.snapshot();
+    store.cut(runtime.handle()).unwrap();
+    let blocks = store.snapshot();
+    for query in [
+        "{}",
+        "{ .user = \"u77\" }",
+        "{ span.user = \"twice\" }",
+        "{ .rare = \"yes\" && status = error }",
+        "{ span.rare != nil && resource.service.name = \"s3\" }",
+        "{ .size = \"big\" }",
+        "{ .size > 98 && name = \"op3\" }",
+        "{ 98 < .size && name =~ \"op1.*\" && resource.service.name = \"s6\" }",
+        "{ .zone = \"b\" }",
+        "{ resource.zone = \"a\" && .user = \"u1\" }",
+        "{ status = error && duration > 100800us }",
+        "{ .user = \"u1\" || .user = \"u2\" }",
+        "{ .nothing = 1 }",
+        "{ .user = \"u5\" && trace:duration > 1ms }",
+        "{ .user !~ \"u.*\" }",
+        "{ !(.user != \"u9\") && .user != nil }",
+        "{ .user = \"u5\" } && { status = error }",
+    ] {
+        let [from_head, from_blocks] =
+            [&head, &blocks].map(|snapshot| search(snapshot, &SearchRequest { limit: 50, ..request(query) }).unwrap());
+        // The order of a trace's spans is that of arrival in the one and that of time in the other.
+        let facts = |response: &SearchResponse| -> Vec<_> {
+            response.traces.iter().map(|t| (t.trace_id, t.start_unix_nano, t.span_count, t.matched)).collect()
+        };
+        assert_eq!(facts(&from_head), facts(&from_blocks), "{query}");
+        assert!(from_blocks.complete);
+    }
+}

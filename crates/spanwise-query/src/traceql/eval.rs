@@ -37,8 +37,9 @@ pub enum EvalError {
     DivisionByZero,
 }
 
+/// A value as the language sees it.
 #[derive(Debug, Clone, PartialEq)]
-enum Value<'a> {
+pub(crate) enum Value<'a> {
     Nil,
     /// Needs the whole trace.
     Unknown,
@@ -96,15 +97,7 @@ impl Expr {
             Expr::Compare(compare, left, right) => {
                 Ok(compare_values(*compare, &left.value(context)?, &right.value(context)?))
             }
-            Expr::Match { negated, operand, regex } => Ok(match operand.value(context)? {
-                Value::Unknown => Truth::Unknown,
-                Value::Str(text) => Truth::of(regex.is_match(&text) != *negated),
-                Value::Many(values) if values.iter().any(|value| matches!(value, Value::Str(_))) => {
-                    let any = values.iter().any(|value| matches!(value, Value::Str(text) if regex.is_match(text)));
-                    Truth::of(any != *negated)
-                }
-                _ => Truth::No,
-            }),
+            Expr::Match { negated, operand, regex } => Ok(matches(regex, *negated, &operand.value(context)?)),
             Expr::Exists { negated, operand } => Ok(match operand.value(context)? {
                 Value::Unknown => Truth::Unknown,
                 Value::Nil => Truth::of(*negated),
@@ -120,15 +113,7 @@ impl Expr {
 
     fn value<'a>(&'a self, context: &Context<'a>) -> Result<Value<'a>, EvalError> {
         Ok(match self {
-            Expr::Literal(literal) => match literal {
-                Literal::Nil => Value::Nil,
-                Literal::String(text) => Value::Str(Cow::Borrowed(text)),
-                Literal::Int(value) | Literal::Duration(value) => Value::Int(*value),
-                Literal::Float(value) => Value::Float(*value),
-                Literal::Bool(value) => Value::Bool(*value),
-                Literal::Status(status) => Value::Status(*status),
-                Literal::Kind(kind) => Value::Kind(*kind),
-            },
+            Expr::Literal(literal) => of_literal(literal),
             Expr::Attribute(scope, key) => attribute(context, *scope, key),
             Expr::Intrinsic(intrinsic) => intrinsic_value(context, *intrinsic),
             Expr::Negate(inner) => match inner.value(context)? {
@@ -226,7 +211,63 @@ fn compare_values(compare: Compare, left: &Value<'_>, right: &Value<'_>) -> Trut
     })
 }
 
-fn plain(view: ValueView<'_>) -> Value<'_> {
+/// Whether a value compares so with a literal.
+pub(crate) fn compares(compare: Compare, value: &Value<'_>, literal: &Literal) -> bool {
+    compare_values(compare, value, &of_literal(literal)) == Truth::Yes
+}
+
+/// The comparison that holds when the operands change places.
+pub(crate) fn mirrored(compare: Compare) -> Compare {
+    match compare {
+        Compare::Eq | Compare::NotEq => compare,
+        Compare::Less => Compare::Greater,
+        Compare::LessEq => Compare::GreaterEq,
+        Compare::Greater => Compare::Less,
+        Compare::GreaterEq => Compare::LessEq,
+    }
+}
+
+pub(crate) fn matches(regex: &regex::Regex, negated: bool, value: &Value<'_>) -> Truth {
+    match value {
+        Value::Unknown => Truth::Unknown,
+        Value::Str(text) => Truth::of(regex.is_match(text) != negated),
+        Value::Many(values) if values.iter().any(|value| matches!(value, Value::Str(_))) => {
+            let any = values.iter().any(|value| matches!(value, Value::Str(text) if regex.is_match(text)));
+            Truth::of(any != negated)
+        }
+        _ => Truth::No,
+    }
+}
+
+fn of_literal(literal: &Literal) -> Value<'_> {
+    match literal {
+        Literal::Nil => Value::Nil,
+        Literal::String(text) => Value::Str(Cow::Borrowed(text)),
+        Literal::Int(value) | Literal::Duration(value) => Value::Int(*value),
+        Literal::Float(value) => Value::Float(*value),
+        Literal::Bool(value) => Value::Bool(*value),
+        Literal::Status(status) => Value::Status(*status),
+        Literal::Kind(kind) => Value::Kind(*kind),
+    }
+}
+
+/// A status code that comes as a number.
+pub(crate) fn status(view: ValueView<'_>) -> Value<'_> {
+    match view {
+        ValueView::Int(code) => Value::Status(u8::try_from(code).unwrap_or(0)),
+        other => plain(other),
+    }
+}
+
+/// A span kind that comes as a number.
+pub(crate) fn kind(view: ValueView<'_>) -> Value<'_> {
+    match view {
+        ValueView::Int(kind) => Value::Kind(u8::try_from(kind).unwrap_or(0)),
+        other => plain(other),
+    }
+}
+
+pub(crate) fn plain(view: ValueView<'_>) -> Value<'_> {
     match view {
         ValueView::Str(text) => Value::Str(Cow::Borrowed(text)),
         ValueView::Int(value) => Value::Int(value),

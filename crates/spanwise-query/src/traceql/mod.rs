@@ -4,7 +4,7 @@
 //! Structural operators, pipelines, aggregates and metrics are recognised and refused by name.
 
 pub mod ast;
-mod eval;
+pub(crate) mod eval;
 mod lexer;
 mod parser;
 

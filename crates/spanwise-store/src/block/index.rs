@@ -49,6 +49,13 @@ impl TraceIndex {
         Some(*self.rows.get(first)?..self.rows.get(end).copied().unwrap_or(self.total_rows))
     }
 
+    /// The rows of each trace that has some from `first` to before `end`.
+    pub fn traces_in(&self, first: u32, end: u32) -> impl Iterator<Item = Range<u32>> + '_ {
+        let from = self.rows.partition_point(|row| *row <= first).saturating_sub(1);
+        let to = self.rows.partition_point(|row| *row < end);
+        (from..to).map(|number| self.rows[number]..self.rows.get(number + 1).copied().unwrap_or(self.total_rows))
+    }
+
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(20 + self.prefixes.len() * 12);
         out.extend_from_slice(MAGIC);

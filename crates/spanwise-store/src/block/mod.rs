@@ -4,6 +4,7 @@
 //! engines.
 
 mod columns;
+pub mod filter;
 mod index;
 mod read;
 mod shred;
@@ -14,7 +15,7 @@ pub use read::BlockReader;
 pub use write::{BuiltBlock, build};
 
 /// Format version, in every block's Parquet metadata and in the manifest.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 pub const SPANS_FILE: &str = "spans.parquet";
 pub const INDEX_FILE: &str = "traces.idx";

@@ -10,6 +10,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{Float64Type, Int64Type, UInt8Type, UInt32Type, UInt64Type};
 use bytes::{Buf as _, Bytes};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
 };
@@ -21,6 +22,7 @@ use spanwise_model::{SpanId, TraceId};
 use spanwise_wire::{Batch, Piece, SpanRef, frame};
 
 use super::columns::{self, AttributeColumns};
+use super::filter;
 use super::index::TraceIndex;
 use super::shred::{Cell, ColumnType, assemble};
 use super::{BlockError, CATALOGUE_FILE, INDEX_FILE, SPANS_FILE};
@@ -29,20 +31,22 @@ use crate::catalogue::Catalogue;
 /// Largest side file that is read: an index of 80 million traces.
 const SIDE_FILE_BYTES: u64 = 1 << 30;
 /// Rows turned back into spans at a time.
-const READ_ROWS: usize = 8 << 10;
+pub(super) const READ_ROWS: usize = 8 << 10;
 
 /// An open block: its files, its Parquet metadata and its index.
 pub struct BlockReader {
     pub id: String,
     file: FileChunks,
     metadata: ArrowReaderMetadata,
+    /// The same with strings as views.
+    views: ArrowReaderMetadata,
     attributes: AttributeColumns,
     index: TraceIndex,
     catalogue: Catalogue,
 }
 
 #[derive(Clone)]
-struct FileChunks(Arc<dyn DiskFile>);
+pub(super) struct FileChunks(Arc<dyn DiskFile>);
 
 impl Length for FileChunks {
     fn len(&self) -> u64 {
@@ -84,11 +88,42 @@ impl BlockReader {
         if metadata.schema().fields().len() != columns::ATTRIBUTES + attributes.columns.len() {
             return Err(corrupt("columns of an unknown format".to_owned()));
         }
-        Ok(Self { id: id.to_owned(), file, metadata, attributes, index, catalogue })
+        let views =
+            filter::view_metadata(&metadata).ok_or_else(|| corrupt("columns of an unknown format".to_owned()))?;
+        Ok(Self { id: id.to_owned(), file, metadata, views, attributes, index, catalogue })
+    }
+
+    pub(super) fn metadata(&self) -> &ArrowReaderMetadata {
+        &self.metadata
+    }
+
+    pub(super) fn view_metadata(&self) -> &ArrowReaderMetadata {
+        &self.views
+    }
+
+    pub(super) fn file(&self) -> FileChunks {
+        self.file.clone()
+    }
+
+    pub(super) fn attributes(&self) -> &AttributeColumns {
+        &self.attributes
+    }
+
+    pub(super) fn index(&self) -> &TraceIndex {
+        &self.index
     }
 
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
+    }
+
+    pub fn len_spans(&self) -> u64 {
+        self.metadata.metadata().file_metadata().num_rows().unsigned_abs()
+    }
+
+    /// The first row that may be the trace's.
+    pub fn first_row(&self, id: &TraceId) -> Option<u32> {
+        self.index.rows(id).map(|rows| rows.start)
     }
 
     pub fn len_traces(&self) -> usize {
@@ -115,7 +150,14 @@ impl BlockReader {
     /// # Errors
     /// When the file is gone.
     pub fn scan(&self) -> Result<impl Iterator<Item = Result<Batch, BlockError>> + '_, BlockError> {
-        Ok(self.batches(None)?.map(|batch| {
+        self.scan_selected(None)
+    }
+
+    pub(super) fn scan_selected(
+        &self,
+        selection: Option<RowSelection>,
+    ) -> Result<impl Iterator<Item = Result<Batch, BlockError>> + '_, BlockError> {
+        Ok(self.batches(selection)?.map(|batch| {
             let batch = batch.map_err(|error| self.corrupt(error))?;
             let mut spans = Vec::new();
             self.assemble_rows(&batch, |_| true, &mut spans)?;
@@ -123,7 +165,27 @@ impl BlockReader {
         }))
     }
 
-    fn corrupt(&self, error: impl std::fmt::Display) -> BlockError {
+    /// The trace ids of these rows, which ascend.
+    pub(super) fn trace_ids(&self, rows: &[u32]) -> Result<Vec<TraceId>, BlockError> {
+        let total = self.metadata.metadata().file_metadata().num_rows() as usize;
+        let ranges = rows.iter().map(|row| *row as usize..*row as usize + 1);
+        let projection = ProjectionMask::roots(self.metadata.parquet_schema(), [columns::TRACE_ID]);
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.metadata.clone())
+            .with_projection(projection)
+            .with_row_selection(RowSelection::from_consecutive_ranges(ranges, total))
+            .build()
+            .map_err(|error| self.corrupt(error))?;
+        let mut ids = Vec::with_capacity(rows.len());
+        for batch in reader {
+            let batch = batch.map_err(|error| self.corrupt(error))?;
+            let column = batch.columns().first().and_then(|column| column.as_fixed_size_binary_opt());
+            let column = column.ok_or_else(|| self.corrupt("trace_id has another type"))?;
+            ids.extend((0..column.len()).map(|row| TraceId::from_slice(column.value(row)).unwrap_or_default()));
+        }
+        Ok(ids)
+    }
+
+    pub(super) fn corrupt(&self, error: impl std::fmt::Display) -> BlockError {
         BlockError::Corrupt { block: self.id.clone(), reason: error.to_string() }
     }
 

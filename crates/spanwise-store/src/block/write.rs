@@ -12,6 +12,7 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+use spanwise_wire::view::Fields;
 use spanwise_wire::{Batch, SpanRef, view};
 
 use super::columns::AttributeColumns;
@@ -64,8 +65,10 @@ pub fn build(batches: &[Batch]) -> Result<BuiltBlock, BlockError> {
     let schema = Arc::new(attributes.schema());
     let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties(&schema, rows.len())))
         .map_err(|error| BlockError::Write(error.to_string()))?;
+    let mut catalogue = Catalogue::default();
     for chunk in rows.chunks(CHUNK_ROWS) {
-        let batch = record_batch(chunk, &attributes, &schema).map_err(|error| BlockError::Write(error.to_string()))?;
+        let batch = record_batch(chunk, &attributes, &schema, &mut catalogue)
+            .map_err(|error| BlockError::Write(error.to_string()))?;
         writer.write(&batch).map_err(|error| BlockError::Write(error.to_string()))?;
     }
     let parquet = writer.into_inner().map_err(|error| BlockError::Write(error.to_string()))?;
@@ -77,7 +80,6 @@ pub fn build(batches: &[Batch]) -> Result<BuiltBlock, BlockError> {
     }
     let traces = firsts.len() as u64;
     let index = TraceIndex::new(firsts, rows.len() as u32).to_bytes();
-    let mut catalogue = Catalogue::default();
     for row in &rows {
         catalogue.add(row.batch, row.place);
     }
@@ -190,6 +192,7 @@ fn record_batch(
     rows: &[Row<'_>],
     attributes: &AttributeColumns,
     schema: &Arc<Schema>,
+    catalogue: &mut Catalogue,
 ) -> Result<RecordBatch, arrow::error::ArrowError> {
     let lookup = attributes.lookup();
     let mut trace_id = FixedSizeBinaryBuilder::new(16);
@@ -226,6 +229,11 @@ fn record_batch(
         scope.append_value(piece.scope);
         layout.append_value(&shredded.layout);
         residual.append_value(&shredded.residual);
+        if shredded.layout.contains(&0) {
+            for field in Fields::new(&shredded.residual).filter(|field| field.number == 9) {
+                catalogue.add_residual(view::key_value(field.value.bytes()).key);
+            }
+        }
         row_cells.fill(None);
         for (number, cell) in shredded.cells {
             if let Some(place) = row_cells.get_mut(number) {

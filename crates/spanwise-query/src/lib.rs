@@ -1,5 +1,6 @@
 //! Questions to the store: TraceQL search over a snapshot, under a budget.
 
+pub mod insights;
 mod pushdown;
 pub mod search;
 mod trace_view;

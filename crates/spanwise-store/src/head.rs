@@ -73,6 +73,13 @@ impl Head {
             .collect()
     }
 
+    /// In order.
+    pub fn trace_ids(&self) -> Vec<TraceId> {
+        let mut ids: Vec<TraceId> = self.inner.lock().by_trace.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
     pub fn batches(&self) -> Vec<Batch> {
         self.inner.lock().batches.clone()
     }

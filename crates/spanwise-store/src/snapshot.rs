@@ -1,9 +1,12 @@
 //! What one query sees: heads and blocks as they were at one moment.
 
+use std::collections::VecDeque;
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use spanwise_model::TraceId;
 use spanwise_wire::Batch;
+use spanwise_wire::frame::split_by_trace;
 
 use crate::block::{BlockError, BlockReader};
 use crate::catalogue::Catalogue;
@@ -16,6 +19,77 @@ use crate::merge::merge;
 pub struct Snapshot {
     pub(crate) heads: Heads,
     pub(crate) blocks: Arc<Vec<(BlockMeta, Arc<BlockReader>)>>,
+}
+
+const DAY: u64 = 86_400_000_000_000;
+
+type TraceItem = Result<(TraceId, Batch), BlockError>;
+type TraceStream<'a> = Box<dyn Iterator<Item = TraceItem> + 'a>;
+
+/// The trace with the least id, merged of all sources that have some of it.
+fn next_trace(sources: &mut [Peekable<TraceStream<'_>>]) -> Option<Result<Batch, BlockError>> {
+    let mut least: Option<TraceId> = None;
+    for source in sources.iter_mut() {
+        match source.peek() {
+            Some(Ok((id, _))) => least = Some(least.map_or(*id, |least| least.min(*id))),
+            Some(Err(_)) => return source.next().map(|item| item.map(|(_, batch)| batch)),
+            None => {}
+        }
+    }
+    let least = least?;
+    let is_least = |item: &TraceItem| matches!(item, Ok((id, _)) if *id == least);
+    let parts: Vec<Batch> = sources
+        .iter_mut()
+        .filter_map(|source| source.next_if(is_least))
+        .filter_map(|item| item.ok().map(|(_, batch)| batch))
+        .collect();
+    merge(parts).map(Ok)
+}
+
+/// Cuts batches of neighbouring traces into traces; one may go on in the next batch.
+struct ByTrace<I> {
+    batches: I,
+    ready: VecDeque<(TraceId, Batch)>,
+    open: Option<(TraceId, Vec<Batch>)>,
+}
+
+impl<I: Iterator<Item = Result<Batch, BlockError>>> ByTrace<I> {
+    fn close(&mut self) {
+        if let Some((id, parts)) = self.open.take() {
+            self.ready.extend(merge(parts).map(|batch| (id, batch)));
+        }
+    }
+}
+
+impl<I: Iterator<Item = Result<Batch, BlockError>>> Iterator for ByTrace<I> {
+    type Item = TraceItem;
+
+    fn next(&mut self) -> Option<TraceItem> {
+        loop {
+            if let Some(ready) = self.ready.pop_front() {
+                return Some(Ok(ready));
+            }
+            match self.batches.next() {
+                Some(Err(error)) => return Some(Err(error)),
+                Some(Ok(batch)) => {
+                    for part in split_by_trace(&batch) {
+                        let Some(id) = part.spans().first().map(|span| span.trace_id) else { continue };
+                        match &mut self.open {
+                            Some((open, parts)) if *open == id => parts.push(part),
+                            _ => {
+                                self.close();
+                                self.open = Some((id, vec![part]));
+                            }
+                        }
+                    }
+                }
+                None => {
+                    self.close();
+                    return self.ready.pop_front().map(Ok);
+                }
+            }
+        }
+    }
 }
 
 /// Spans that lie together: a block or a head.
@@ -38,6 +112,31 @@ impl Snapshot {
             parts.extend(head.trace(id));
         }
         Ok(merge(parts))
+    }
+
+    /// Every trace, whole, in order of trace id; parts that lie outside of the window by more than a day are not read.
+    ///
+    /// # Errors
+    /// Each item's: when a block is damaged or gone. The first error of opening a block is the call's.
+    pub fn traces(
+        &self,
+        from_unix_nano: u64,
+        to_unix_nano: u64,
+    ) -> Result<impl Iterator<Item = Result<Batch, BlockError>> + '_, BlockError> {
+        let mut sources = Vec::new();
+        for (low, high, part) in self.parts() {
+            if high.saturating_add(DAY) < from_unix_nano || low > to_unix_nano.saturating_add(DAY) {
+                continue;
+            }
+            let stream: TraceStream<'_> = match part {
+                Part::Block(block) => Box::new(ByTrace { batches: block.scan()?, ready: VecDeque::new(), open: None }),
+                Part::Head(head) => Box::new(
+                    head.trace_ids().into_iter().flat_map(move |id| merge(head.trace(&id)).map(|batch| Ok((id, batch)))),
+                ),
+            };
+            sources.push(stream.peekable());
+        }
+        Ok(std::iter::from_fn(move || next_trace(&mut sources)))
     }
 
     /// Everything there is, newest first, each with its earliest and latest start of a span.

@@ -1,5 +1,6 @@
 //! What is served over HTTP: the page and its API, Jaeger's API, Tempo's API.
 
+pub mod insights_json;
 pub mod jaeger;
 pub mod jaeger_api;
 pub mod page_api;
@@ -16,6 +17,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value as Json, json};
 use spanwise_model::TraceId;
+use spanwise_insight::population::Insights;
+use spanwise_query::insights::InsightsRequest;
 use spanwise_query::{Budget, QueryError, SearchRequest, SearchResponse, TraceSummary};
 use spanwise_store::{Catalogue, Snapshot, Store};
 use spanwise_wire::Batch;
@@ -114,6 +117,19 @@ impl App {
                 spanwise_query::SearchError::Query(error) => ApiError::bad_request(error.to_string()),
                 error => ApiError::internal(error),
             })
+        })
+        .await
+    }
+}
+
+impl App {
+    /// Findings of the traces that started in a window.
+    pub async fn insights(&self, from: Option<u64>, to: Option<u64>) -> Result<Insights, ApiError> {
+        let budget = Budget { time: Duration::from_secs(30), ..Budget::default() };
+        let _cancel = CancelOnDrop(Arc::clone(&budget.cancelled));
+        let request = InsightsRequest { from_unix_nano: from, to_unix_nano: to, budget };
+        self.blocking(move |snapshot| {
+            spanwise_query::insights::insights(&snapshot, &request).map_err(ApiError::internal)
         })
         .await
     }

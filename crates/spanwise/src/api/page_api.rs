@@ -10,6 +10,7 @@ use serde_json::{Value as Json, json};
 use spanwise_model::Limits;
 use spanwise_wire::{Batch, decode_trace};
 
+use super::insights_json::insights_json;
 use super::trace_json::{Detail, one_span_json, trace_json};
 use super::{ApiError, App, parse_trace_id, search_json};
 use crate::time_text::parse_time;
@@ -27,6 +28,7 @@ pub fn routes() -> Router<App> {
         .route("/api/spanwise/traces/{id}/otlp", get(trace_otlp))
         .route("/api/spanwise/traces/{id}/spans/{span}", get(span))
         .route("/api/spanwise/services", get(services))
+        .route("/api/spanwise/insights", get(insights))
         .route("/api/spanwise/status", get(status))
         .route("/api/spanwise/import", post(import).layer(DefaultBodyLimit::max(IMPORT_BYTES)))
 }
@@ -53,6 +55,24 @@ async fn search(State(app): State<App>, Query(parameters): Query<SearchParameter
     let query = if parameters.q.trim().is_empty() { "{}" } else { &parameters.q };
     let response = app.search(query, from, to, parameters.limit.unwrap_or(50), 0).await?;
     Ok(axum::Json(search_json(&response, app.store.snapshot().starts())))
+}
+
+#[derive(Deserialize)]
+struct InsightsParameters {
+    from: Option<String>,
+    to: Option<String>,
+    service: Option<String>,
+    kind: Option<String>,
+}
+
+async fn insights(State(app): State<App>, Query(parameters): Query<InsightsParameters>) -> Answer {
+    let time = |text: Option<String>| text.map(|text| parse_time(&text)).transpose().map_err(ApiError::bad_request);
+    let (from, to) = (time(parameters.from)?, time(parameters.to)?);
+    let (oldest, newest) = app.store.snapshot().starts().unwrap_or((0, 0));
+    let found = app.insights(from, to).await?;
+    let window = (from.unwrap_or(oldest), to.unwrap_or(newest));
+    let (service, kind) = (parameters.service.as_deref(), parameters.kind.as_deref());
+    Ok(axum::Json(insights_json(&found, window, service.filter(|s| !s.is_empty()), kind.filter(|k| !k.is_empty()))))
 }
 
 #[derive(Deserialize)]

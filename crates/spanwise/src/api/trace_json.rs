@@ -3,7 +3,11 @@
 use base64::Engine as _;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
+use spanwise_insight::calls::call;
+use spanwise_insight::ledger::ledger;
+use spanwise_insight::population::findings_of;
 use spanwise_insight::{TraceFacts, trace_facts};
+use super::insights_json::finding_json;
 use spanwise_model::{Event, KeyValue, Link, Scope, SpanKind, Trace, TraceSpan, Value};
 
 /// How much of each span goes into the answer.
@@ -28,8 +32,8 @@ struct TraceJson {
     services: Vec<ServiceJson>,
     spans: Vec<Json>,
     critical_path: CriticalPathJson,
-    ledger: [(); 0],
-    findings: [(); 0],
+    ledger: Vec<LedgerJson>,
+    findings: Vec<Json>,
 }
 
 #[derive(Serialize)]
@@ -49,6 +53,18 @@ struct CriticalPathJson {
     mode: &'static str,
     segments: Vec<SegmentJson>,
     by_service: Vec<ServiceTimeJson>,
+}
+
+#[derive(Serialize)]
+struct LedgerJson {
+    client_span_id: String,
+    server_span_id: Option<String>,
+    before_ns: u64,
+    wire_out_ns: u64,
+    server_ns: u64,
+    wire_back_ns: u64,
+    wire_total_ns: u64,
+    after_ns: u64,
 }
 
 #[derive(Serialize)]
@@ -97,10 +113,26 @@ pub fn trace_json(trace: &Trace, detail: Detail) -> Json {
                 .map(|service| ServiceTimeJson { service: service.service.clone(), ns: service.ns })
                 .collect(),
         },
-        ledger: [],
-        findings: [],
+        ledger: ledger_json(trace, &facts),
+        findings: findings_of(trace).iter().map(finding_json).collect(),
     };
     serde_json::to_value(answer).unwrap_or(Json::Null)
+}
+
+fn ledger_json(trace: &Trace, facts: &TraceFacts) -> Vec<LedgerJson> {
+    let calls: Vec<_> = trace.spans.iter().map(call).collect();
+    let id = |place: usize| trace.spans[place].span.span_id.to_string();
+    let entries = ledger(trace, facts, &calls).into_iter().map(|entry| LedgerJson {
+        client_span_id: id(entry.client),
+        server_span_id: entry.server.map(id),
+        before_ns: entry.before_ns,
+        wire_out_ns: entry.wire_out_ns,
+        server_ns: entry.server_ns,
+        wire_back_ns: entry.wire_back_ns,
+        wire_total_ns: entry.wire_total_ns,
+        after_ns: entry.after_ns,
+    });
+    entries.collect()
 }
 
 /// One span of the trace, in full; `None` when the trace has no such span.

@@ -19,7 +19,7 @@ use spanwise_wire::{Batch, decode_trace};
 
 use super::client::{authority, encode, request};
 use super::tree_text::{Style, duration, printable, tree_text};
-use super::{Format, StoreArgs, TraceFormat};
+use super::{Format, StoreArgs, TraceFormat, WindowArgs};
 use crate::api::trace_json::{Detail, trace_json};
 use crate::api::{search_json, summary_json};
 use crate::load::run::LoadArgs;
@@ -169,7 +169,7 @@ pub fn import(files: &[PathBuf], at: &StoreArgs) -> anyhow::Result<ExitCode> {
     Ok(if all_read { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn snapshot(at: &StoreArgs) -> anyhow::Result<Snapshot> {
+pub fn snapshot(at: &StoreArgs) -> anyhow::Result<Snapshot> {
     if !at.data_dir.join("manifest").exists() {
         bail!("{} holds no traces: give --data-dir, or --addr of a running server", at.data_dir.display());
     }
@@ -229,13 +229,12 @@ pub fn load(endpoint: &str, args: LoadArgs, format: Format) -> anyhow::Result<Ex
 
 pub struct QueryArgs {
     pub traceql: String,
-    pub since: Option<String>,
-    pub from: Option<String>,
-    pub to: Option<String>,
+    pub window: WindowArgs,
     pub limit: usize,
 }
 
-pub fn query(args: &QueryArgs, format: Format, at: &StoreArgs) -> anyhow::Result<ExitCode> {
+/// From and to, in nanoseconds since 1970.
+pub fn window(args: &WindowArgs) -> anyhow::Result<(Option<u64>, Option<u64>)> {
     let time = |text: &Option<String>| text.as_deref().map(parse_time).transpose().map_err(anyhow::Error::msg);
     let (mut from, to) = (time(&args.from)?, time(&args.to)?);
     if let Some(since) = &args.since {
@@ -243,6 +242,11 @@ pub fn query(args: &QueryArgs, format: Format, at: &StoreArgs) -> anyhow::Result
         let now = spanwise_journal::Clock::now_unix_nano(&SystemClock::new());
         from = Some(now.saturating_sub(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)));
     }
+    Ok((from, to))
+}
+
+pub fn query(args: &QueryArgs, format: Format, at: &StoreArgs) -> anyhow::Result<ExitCode> {
+    let (from, to) = window(&args.window)?;
     let parsed = spanwise_query::traceql::parse(&args.traceql).map_err(|error| {
         let (line, column) = error.position(&args.traceql);
         let shown = args.traceql.lines().nth(line - 1).unwrap_or_default();

@@ -2,6 +2,7 @@
 
 mod client;
 mod commands;
+mod insights;
 pub mod tree_text;
 
 use std::io::IsTerminal as _;
@@ -86,6 +87,22 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
     },
+    /// What hurts: findings over all traces of a window, dearest first
+    #[command(after_help = "Example:\n  spanwise insights --since 1h --kind n_plus_one")]
+    Insights {
+        #[command(flatten)]
+        window: WindowArgs,
+        /// Only findings that concern this service
+        #[arg(long)]
+        service: Option<String>,
+        /// Only findings of this kind
+        #[arg(long, value_parser = ["n_plus_one", "fan_out", "silent_dependency", "slow_rare_path", "misattributed_bottleneck", "hidden_error", "retry_storm"])]
+        kind: Option<String>,
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+        #[command(flatten)]
+        at: StoreArgs,
+    },
     /// Search with TraceQL
     #[command(
         after_help = "Example:\n  spanwise query '{ resource.service.name = \"cart\" && duration > 1s }' --since 1h"
@@ -124,6 +141,20 @@ impl ConfigArgs {
     fn input(&self) -> Input {
         Input { sources: self.config.clone(), sets: self.set.clone() }
     }
+}
+
+/// Of traces that started in it.
+#[derive(Args, Clone)]
+pub(crate) struct WindowArgs {
+    /// Only traces of the last 30m, 1h, 7d
+    #[arg(long, conflicts_with_all = ["from", "to"])]
+    pub since: Option<String>,
+    /// Only traces that started at this time (RFC 3339) or later
+    #[arg(long)]
+    pub from: Option<String>,
+    /// Only traces that started at this time (RFC 3339) or before
+    #[arg(long)]
+    pub to: Option<String>,
 }
 
 #[derive(Args, Clone)]
@@ -181,8 +212,12 @@ pub fn run() -> ExitCode {
         Some(Command::Load { endpoint, spans, rate, connections, seed, format }) => {
             commands::load(&endpoint, LoadArgs { authority: String::new(), spans, rate, connections, seed }, format)
         }
+        Some(Command::Insights { window, service, kind, format, at }) => {
+            insights::insights(&insights::InsightsArgs { window, service, kind }, format, &at)
+        }
         Some(Command::Query { traceql, since, from, to, limit, format, at }) => {
-            commands::query(&commands::QueryArgs { traceql, since, from, to, limit }, format, &at)
+            let window = WindowArgs { since, from, to };
+            commands::query(&commands::QueryArgs { traceql, window, limit }, format, &at)
         }
     };
     match result {

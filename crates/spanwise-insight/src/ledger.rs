@@ -1,0 +1,102 @@
+//! For each client call: what came before the server, on the wire, in the server and after it.
+
+use spanwise_model::{SpanKind, Trace};
+
+use crate::calls::Call;
+use crate::facts::TraceFacts;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LedgerEntry {
+    pub client: usize,
+    /// `None` when the one called sends no spans: all of its time is then `server_ns`.
+    pub server: Option<usize>,
+    /// In the caller, from the end of what it did before to the call.
+    pub before_ns: u64,
+    pub wire_out_ns: u64,
+    pub server_ns: u64,
+    pub wire_back_ns: u64,
+    /// Free of clock skew, unlike its two parts.
+    pub wire_total_ns: u64,
+    /// In the caller, from the answer to what it does next.
+    pub after_ns: u64,
+}
+
+/// One entry for each outgoing call, in the order of the spans.
+pub fn ledger(trace: &Trace, facts: &TraceFacts, calls: &[Call]) -> Vec<LedgerEntry> {
+    let mut entries = Vec::new();
+    for place in 0..trace.spans.len() {
+        if !calls[place].is_outgoing {
+            continue;
+        }
+        let client = &trace.spans[place].span;
+        let servers = facts.tree.children[place].iter().copied();
+        let server = servers.into_iter().find(|child| trace.spans[*child].span.kind == SpanKind::Server);
+        let (before_ns, after_ns) = around(trace, facts, place);
+        let total = client.duration_ns();
+        let entry = match server {
+            None => LedgerEntry {
+                client: place,
+                server,
+                before_ns,
+                wire_out_ns: 0,
+                server_ns: total,
+                wire_back_ns: 0,
+                wire_total_ns: 0,
+                after_ns,
+            },
+            Some(server) => {
+                let own = &trace.spans[server].span;
+                let server_ns = own.duration_ns().min(total);
+                let wire_total_ns = total - server_ns;
+                let wire_out_ns = own.start_unix_nano.saturating_sub(client.start_unix_nano).min(wire_total_ns);
+                let wire_back_ns = wire_total_ns - wire_out_ns;
+                let server = Some(server);
+                LedgerEntry { client: place, server, before_ns, wire_out_ns, server_ns, wire_back_ns, wire_total_ns, after_ns }
+            }
+        };
+        entries.push(entry);
+    }
+    entries
+}
+
+/// Gaps in the caller before and after one of its calls, up to its neighbours or its own ends.
+fn around(trace: &Trace, facts: &TraceFacts, place: usize) -> (u64, u64) {
+    let Some(parent) = facts.tree.parent[place] else { return (0, 0) };
+    let (caller, call) = (&trace.spans[parent].span, &trace.spans[place].span);
+    let siblings = || facts.tree.children[parent].iter().filter(|other| **other != place).map(|other| &trace.spans[*other].span);
+    let ended = siblings().map(|other| other.end_unix_nano).filter(|end| *end <= call.start_unix_nano).max();
+    let begins = siblings().map(|other| other.start_unix_nano).filter(|start| *start >= call.end_unix_nano).min();
+    let is_covered = |at: u64| siblings().any(|other| other.start_unix_nano < at && at < other.end_unix_nano);
+    let before = call.start_unix_nano.saturating_sub(ended.unwrap_or(0).max(caller.start_unix_nano));
+    let after = begins.unwrap_or(u64::MAX).min(caller.end_unix_nano).saturating_sub(call.end_unix_nano);
+    (
+        if is_covered(call.start_unix_nano) { 0 } else { before },
+        if is_covered(call.end_unix_nano) { 0 } else { after },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calls::call;
+    use crate::facts::trace_facts;
+    use crate::tree::tests::trace;
+
+    #[test]
+    fn a_call_is_taken_apart() {
+        let mut trace = trace(&[(1, 0, 0, 100), (2, 1, 10, 50), (3, 2, 15, 40), (4, 1, 70, 80)]);
+        trace.spans[1].span.kind = SpanKind::Client;
+        trace.spans[2].span.kind = SpanKind::Server;
+        trace.spans[3].span.kind = SpanKind::Client;
+        let calls: Vec<_> = trace.spans.iter().map(call).collect();
+        let entries = ledger(&trace, &trace_facts(&trace), &calls);
+        let first = entries[0];
+        assert_eq!((first.before_ns, first.wire_out_ns, first.server_ns, first.wire_back_ns, first.after_ns), (10, 5, 25, 10, 20));
+        assert_eq!((entries[1].server, entries[1].server_ns, entries[1].before_ns), (None, 10, 20));
+        // A server clock that is ahead: the parts shift, their sum does not.
+        trace.spans[2].span.start_unix_nano = 45;
+        trace.spans[2].span.end_unix_nano = 70;
+        let skewed = ledger(&trace, &trace_facts(&trace), &calls)[0];
+        assert_eq!((skewed.wire_total_ns, skewed.wire_out_ns, skewed.wire_back_ns), (15, 15, 0));
+    }
+}

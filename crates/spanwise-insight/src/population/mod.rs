@@ -1,0 +1,293 @@
+//! Findings over many traces: contracts §4. Rows go in, in any order; what comes out does not depend on it.
+
+mod hidden;
+mod misattributed;
+mod rare;
+mod repeats;
+mod silent;
+mod statistics;
+
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use crate::row::{Name, Names, Operation, TraceRow, trace_row};
+use crate::thresholds;
+use spanwise_model::Trace;
+
+/// How long an affected trace suffers from a problem, and all of them together.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Cost {
+    pub typical_ms: f64,
+    pub p99_ms: f64,
+    pub total_ms: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Finding {
+    /// Stable: 16 hex digits of what the problem is, not of the traces that showed it.
+    pub id: String,
+    pub kind: &'static str,
+    pub title: String,
+    pub service: String,
+    pub operation: String,
+    pub subject: Json,
+    pub traces_affected: usize,
+    pub traces_seen: usize,
+    pub cost: Cost,
+    pub evidence: Vec<String>,
+    pub examples: Vec<String>,
+    #[serde(skip)]
+    pub first_seen_unix_nano: u64,
+    #[serde(skip)]
+    pub last_seen_unix_nano: u64,
+    pub confidence: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NotEnoughData {
+    pub kind: &'static str,
+    pub service: String,
+    pub operation: String,
+    pub have: usize,
+    pub need: usize,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Insights {
+    pub traces: usize,
+    pub spans: u64,
+    /// False when there were more traces than are looked at together: those looked at are a fair sample.
+    pub complete: bool,
+    pub findings: Vec<Finding>,
+    pub not_enough_data: Vec<NotEnoughData>,
+}
+
+/// Traces that are looked at together; beyond it, a share of them drawn by trace id.
+pub const MOST_TRACES: usize = 200_000;
+
+/// Collects rows.
+pub struct Population {
+    names: Names,
+    rows: Vec<TraceRow>,
+    traces: usize,
+    spans: u64,
+    /// Trace ids whose hash has one of these bits set are left out.
+    left_out: u64,
+    most: usize,
+}
+
+impl Default for Population {
+    fn default() -> Self {
+        Self::with_bound(MOST_TRACES)
+    }
+}
+
+/// Kinds that a window is searched for, each with the traces of an entry point it needs.
+const KINDS: [(&str, usize); 5] = [
+    ("n_plus_one", thresholds::SEEN),
+    ("silent_dependency", thresholds::SEEN),
+    ("slow_rare_path", thresholds::RARE_SEEN),
+    ("misattributed_bottleneck", thresholds::SEEN),
+    ("hidden_error", thresholds::SEEN),
+];
+
+/// Rows by entry point, in order of start.
+struct View<'a> {
+    names: &'a Names,
+    rows: &'a [TraceRow],
+    entries: BTreeMap<Operation, Vec<usize>>,
+    /// One trace alone: no thresholds over many.
+    is_single: bool,
+}
+
+impl Population {
+    /// With another bound than [`MOST_TRACES`].
+    pub fn with_bound(most: usize) -> Self {
+        Self { names: Names::default(), rows: Vec::new(), traces: 0, spans: 0, left_out: 0, most: most.max(1) }
+    }
+
+    pub fn add(&mut self, trace: &Trace) {
+        self.traces += 1;
+        self.spans += trace.spans.len() as u64;
+        let Some(id) = trace.spans.first().map(|span| span.span.trace_id) else { return };
+        if draw(&id) & self.left_out != 0 {
+            return;
+        }
+        self.rows.extend(trace_row(trace, &mut self.names));
+        while self.rows.len() > self.most {
+            self.left_out = self.left_out << 1 | 1;
+            let left_out = self.left_out;
+            self.rows.retain(|row| draw(&row.trace_id) & left_out == 0);
+        }
+    }
+
+    pub fn finish(mut self) -> Insights {
+        // Order of arrival must not show.
+        self.rows.sort_by_key(|row| (row.start_unix_nano, row.trace_id));
+        let view = View::new(&self.names, &self.rows, false);
+        let mut findings = repeats::find(&view);
+        findings.extend(hidden::find(&view));
+        findings.extend(silent::find(&view));
+        findings.extend(rare::find(&view));
+        findings.extend(misattributed::find(&view));
+        sort(&mut findings);
+        let not_enough_data = view.not_enough_data();
+        Insights { traces: self.traces, spans: self.spans, complete: self.left_out == 0, findings, not_enough_data }
+    }
+}
+
+/// What one trace shows by itself.
+pub fn findings_of(trace: &Trace) -> Vec<Finding> {
+    let mut names = Names::default();
+    let rows: Vec<TraceRow> = trace_row(trace, &mut names).into_iter().collect();
+    let view = View::new(&names, &rows, true);
+    let mut findings = repeats::find(&view);
+    findings.extend(hidden::find(&view));
+    sort(&mut findings);
+    findings
+}
+
+fn sort(findings: &mut [Finding]) {
+    findings.sort_by(|a, b| b.cost.total_ms.total_cmp(&a.cost.total_ms).then_with(|| a.id.cmp(&b.id)));
+}
+
+/// Bits of a trace id that are as good as drawn.
+fn draw(id: &spanwise_model::TraceId) -> u64 {
+    let bytes = id.0.iter().fold(0u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    (bytes ^ bytes >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16
+}
+
+impl<'a> View<'a> {
+    fn new(names: &'a Names, rows: &'a [TraceRow], is_single: bool) -> Self {
+        let mut entries: BTreeMap<Operation, Vec<usize>> = BTreeMap::new();
+        for (number, row) in rows.iter().enumerate() {
+            entries.entry(row.entry).or_default().push(number);
+        }
+        Self { names, rows, entries, is_single }
+    }
+
+    fn text(&self, name: Name) -> &'a str {
+        self.names.text(name)
+    }
+
+    /// `service operation`
+    fn operation(&self, operation: Operation) -> String {
+        format!("{} {}", self.text(operation.service), self.text(operation.operation))
+    }
+
+    fn not_enough_data(&self) -> Vec<NotEnoughData> {
+        let mut missing = Vec::new();
+        for (entry, rows) in &self.entries {
+            for (kind, need) in KINDS.iter().filter(|(_, need)| rows.len() < *need) {
+                missing.push(NotEnoughData {
+                    kind,
+                    service: self.text(entry.service).to_owned(),
+                    operation: self.text(entry.operation).to_owned(),
+                    have: rows.len(),
+                    need: *need,
+                });
+            }
+        }
+        missing
+    }
+
+    /// The traces of all entry points that these rows have.
+    fn seen(&self, rows: &[usize]) -> usize {
+        let mut entries: Vec<Operation> = rows.iter().map(|row| self.rows[*row].entry).collect();
+        entries.sort_unstable();
+        entries.dedup();
+        entries.iter().filter_map(|entry| self.entries.get(entry)).map(Vec::len).sum()
+    }
+
+    /// The entry points of these rows, the one with most of them first.
+    fn entry_points(&self, rows: &[usize]) -> Vec<Operation> {
+        let mut counts: FxHashMap<Operation, usize> = FxHashMap::default();
+        rows.iter().for_each(|row| *counts.entry(self.rows[*row].entry).or_default() += 1);
+        let mut entries: Vec<_> = counts.into_iter().collect();
+        entries.sort_by_key(|(entry, count)| (std::cmp::Reverse(*count), self.operation(*entry)));
+        entries.into_iter().map(|(entry, _)| entry).collect()
+    }
+
+    /// Whether so many traces are more than an anecdote.
+    fn is_enough(&self, affected: usize, seen: usize) -> bool {
+        let share = affected as f64 / seen.max(1) as f64;
+        self.is_single
+            || (seen >= thresholds::SEEN && affected >= thresholds::AFFECTED && share >= thresholds::AFFECTED_SHARE)
+    }
+
+    /// A finding about these rows; `cost_ns` is each one's, in the same order.
+    fn finding(&self, draft: Draft, rows: &[usize], seen: usize, cost_ns: &[u64]) -> Finding {
+        let mut costs: Vec<f64> = cost_ns.iter().map(|ns| *ns as f64 / 1e6).collect();
+        costs.sort_by(f64::total_cmp);
+        let cost = Cost {
+            typical_ms: round(statistics::quantile(&costs, 0.5)),
+            p99_ms: round(statistics::quantile(&costs, 0.99)),
+            total_ms: round(costs.iter().sum()),
+        };
+        // The dearest traces show the problem best.
+        let mut examples: Vec<(u64, usize)> = cost_ns.iter().copied().zip(rows.iter().copied()).collect();
+        examples.sort_by_key(|(ns, row)| (std::cmp::Reverse(*ns), self.rows[*row].trace_id));
+        let starts = || rows.iter().map(|row| self.rows[*row].start_unix_nano);
+        Finding {
+            id: fingerprint(&draft.identity),
+            kind: draft.kind,
+            title: draft.title,
+            service: draft.service,
+            operation: draft.operation,
+            subject: draft.subject,
+            traces_affected: rows.len(),
+            traces_seen: seen,
+            cost,
+            evidence: draft.evidence,
+            examples: examples.iter().take(10).map(|(_, row)| self.rows[*row].trace_id.to_string()).collect(),
+            first_seen_unix_nano: starts().min().unwrap_or(0),
+            last_seen_unix_nano: starts().max().unwrap_or(0),
+            confidence: if rows.len() >= thresholds::SURE { "high" } else { "medium" },
+        }
+    }
+}
+
+/// What a detector says; numbers over the affected traces are added by [`View::finding`].
+struct Draft {
+    kind: &'static str,
+    /// What makes it this problem and no other.
+    identity: Vec<String>,
+    title: String,
+    service: String,
+    operation: String,
+    subject: Json,
+    evidence: Vec<String>,
+}
+
+/// FNV-1a over the parts, each closed by a zero.
+fn fingerprint(parts: &[String]) -> String {
+    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("{hash:016x}")
+}
+
+fn round(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+/// `1.5 s`, `12 ms`, `0.4 ms`.
+fn ms(value: f64) -> String {
+    match value {
+        value if value >= 1000.0 => format!("{:.1} s", value / 1000.0),
+        value if value >= 10.0 => format!("{value:.0} ms"),
+        value => format!("{value:.1} ms"),
+    }
+}
+
+fn percent(share: f64) -> String {
+    match share * 100.0 {
+        percent if percent < 1.0 => format!("{percent:.1} %"),
+        percent => format!("{percent:.0} %"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

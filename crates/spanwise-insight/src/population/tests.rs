@@ -1,0 +1,229 @@
+use super::*;
+use spanwise_model::{KeyValue, Resource, Span, SpanId, SpanKind, Status, StatusCode, TraceId, TraceSpan, Value};
+use std::sync::Arc;
+
+const MS: u64 = 1_000_000;
+
+/// Spans of one trace; times in milliseconds from its start.
+struct Builder {
+    trace: Trace,
+    number: u64,
+    start: u64,
+}
+
+impl Builder {
+    fn new(number: u64) -> Self {
+        Self { trace: Trace::default(), number, start: 1_700_000_000_000 * MS + number * 1000 * MS }
+    }
+
+    fn span(&mut self, parent: usize, service: &str, kind: SpanKind, name: &str, from: u64, to: u64) -> usize {
+        let mut trace_id = [9; 16];
+        trace_id[..8].copy_from_slice(&self.number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        let id = self.trace.spans.len() as u64 + 1;
+        let resource = Resource { attributes: vec![KeyValue::new("service.name", service)], ..Resource::default() };
+        let span = Span {
+            trace_id: TraceId(trace_id),
+            span_id: SpanId(id.to_be_bytes()),
+            parent_span_id: (parent > 0).then(|| SpanId((parent as u64).to_be_bytes())),
+            name: name.to_owned(),
+            kind,
+            start_unix_nano: self.start + from * MS,
+            end_unix_nano: self.start + to * MS,
+            ..Span::default()
+        };
+        self.trace.spans.push(TraceSpan { resource: Arc::new(resource), scope: Arc::default(), span });
+        id as usize
+    }
+
+    fn set(&mut self, id: usize, key: &str, value: impl Into<Value>) {
+        self.trace.spans[id - 1].span.attributes.push(KeyValue { key: key.to_owned(), value: value.into() });
+    }
+
+    fn sql(&mut self, parent: usize, service: &str, statement: &str, from: u64, to: u64) -> usize {
+        let id = self.span(parent, service, SpanKind::Client, "query", from, to);
+        self.set(id, "db.system", "postgresql");
+        self.set(id, "db.statement", statement);
+        id
+    }
+
+    /// A client's span and the server's.
+    fn call(&mut self, parent: usize, from: &str, to: &str, name: &str, start: u64, end: u64) -> usize {
+        let client = self.span(parent, from, SpanKind::Client, name, start, end);
+        self.span(client, to, SpanKind::Server, name, start + 1, end - 1)
+    }
+}
+
+fn insights(traces: impl IntoIterator<Item = Trace>) -> Insights {
+    let mut population = Population::default();
+    traces.into_iter().for_each(|trace| population.add(&trace));
+    population.finish()
+}
+
+fn kinds(insights: &Insights) -> Vec<&'static str> {
+    insights.findings.iter().map(|finding| finding.kind).collect()
+}
+
+fn healthy(number: u64) -> Trace {
+    let mut b = Builder::new(number);
+    let root = b.span(0, "gateway", SpanKind::Server, "GET /cart", 0, 60 + number % 7);
+    let cart = b.call(root, "gateway", "cart", "GET /items", 5, 55);
+    b.sql(cart, "cart", "SELECT * FROM items WHERE cart = 5", 10, 50);
+    b.trace
+}
+
+#[test]
+fn healthy_traffic_is_silence() {
+    let result = insights((0..2000).map(healthy));
+    assert_eq!(kinds(&result), Vec::<&str>::new(), "{:?}", result.findings);
+    assert!(result.complete && result.traces == 2000 && result.not_enough_data.is_empty());
+}
+
+#[test]
+fn a_loop_of_queries_behind_two_pages_is_one_finding() {
+    let result = insights((0..200).map(|number| {
+        let mut b = Builder::new(number);
+        let page = if number % 4 == 0 { "POST /checkout" } else { "GET /cart" };
+        let root = b.span(0, "gateway", SpanKind::Server, page, 0, 300);
+        let cart = b.call(root, "gateway", "cart", "GET /items", 5, 295);
+        for item in 0..10 + number % 5 {
+            let statement = format!("SELECT name FROM items WHERE id = {item}");
+            b.sql(cart, "cart", &statement, 10 + item * 20, 25 + item * 20);
+        }
+        b.trace
+    }));
+    assert_eq!(kinds(&result), ["n_plus_one"]);
+    let finding = &result.findings[0];
+    assert_eq!((finding.traces_affected, finding.traces_seen, finding.service.as_str()), (200, 200, "cart"));
+    assert_eq!(finding.subject["callee"]["operation"], "SELECT name FROM items WHERE id = ?");
+    assert_eq!(finding.subject["repeats"]["p50"], 12);
+    assert_eq!(finding.operation, "GET /cart");
+    assert!(finding.evidence.iter().any(|line| line.contains("gateway GET /cart, gateway POST /checkout")));
+    assert_eq!(finding.confidence, "high");
+    // The same in one trace alone.
+    let mut b = Builder::new(1);
+    let root = b.span(0, "cart", SpanKind::Server, "GET /items", 0, 300);
+    for n in 0..6 {
+        b.sql(root, "cart", "SELECT 1", n * 10, n * 10 + 9);
+    }
+    let single = findings_of(&b.trace);
+    assert_eq!((single.len(), single[0].kind, single[0].traces_seen), (1, "n_plus_one", 1));
+}
+
+#[test]
+fn a_service_behind_three_pages_that_none_calls_is_silent() {
+    let pages = ["GET /cart", "POST /checkout", "GET /products"];
+    let trace = |number: u64, asks: bool| {
+        let mut b = Builder::new(number);
+        let page = (number % 3) as usize;
+        let root = b.span(0, "gateway", SpanKind::Server, pages[page], 0, 100);
+        let behind = ["cart", "payment", "catalog"][page];
+        let server = b.call(root, "gateway", behind, "do", 5, 95);
+        if asks {
+            b.call(server, behind, "auth", "verify", 10, 50);
+        }
+        b.trace
+    };
+    let result = insights((0..300).map(|number| trace(number, true)));
+    assert_eq!(kinds(&result), ["silent_dependency"], "{:?}", result.findings);
+    let subject = &result.findings[0].subject;
+    assert_eq!(subject["dependency"]["service"], "auth");
+    assert_eq!(subject["via"], serde_json::json!(["cart", "catalog", "payment"]));
+    assert_eq!(subject["entry_points"].as_array().unwrap().len(), 3);
+    assert_eq!(subject["uninstrumented"], false);
+    // Two pages and one caller are what people know.
+    let one = insights((0..300).map(|number| trace(number * 3, true)));
+    assert_eq!(kinds(&one), Vec::<&str>::new());
+    // Absent from 250 traces of each page, then there.
+    let new = insights((0..1200).map(|number| trace(number * 3, number >= 750)));
+    assert_eq!(kinds(&new), ["silent_dependency"]);
+}
+
+#[test]
+fn an_old_card_that_times_out_is_a_slow_rare_path() {
+    let result = insights((0..1000).map(|number| {
+        let mut b = Builder::new(number);
+        let is_old = number % 40 == 7;
+        let took = if is_old { 1520 } else { 40 + number % 11 };
+        let root = b.span(0, "gateway", SpanKind::Server, "POST /checkout", 0, took);
+        b.set(root, "url.query", format!("user=u{number}&card={}", if is_old { "old" } else { "new" }).as_str());
+        let pay = b.call(root, "gateway", "payment", "POST /pay", 5, took - 5);
+        b.set(pay, "bank", if is_old { "slow-bank" } else { "bank" });
+        b.trace
+    }));
+    assert_eq!(kinds(&result), ["slow_rare_path"], "{:?}", result.findings);
+    let finding = &result.findings[0];
+    let places = finding.subject["where"].as_array().unwrap();
+    assert!(places.contains(&serde_json::json!({"key": "url.query.card", "value": "old"})), "{places:?}");
+    assert_eq!(finding.subject["timeout_ms"], 1500);
+    assert_eq!((finding.traces_affected, finding.traces_seen), (25, 1000));
+}
+
+#[test]
+fn a_random_slow_tail_has_no_explanation_and_no_finding() {
+    let result = insights((0..2000).map(|number| {
+        let mut b = Builder::new(number);
+        let took = if number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58 == 0 { 500 } else { 40 };
+        let root = b.span(0, "gateway", SpanKind::Server, "GET /", 0, took);
+        b.set(root, "pod", format!("pod-{}", number % 30).as_str());
+        b.set(root, "user", format!("u{}", number % 300).as_str());
+        b.trace
+    }));
+    assert_eq!(kinds(&result), Vec::<&str>::new(), "{:?}", result.findings);
+}
+
+#[test]
+fn time_after_a_quick_query_is_not_the_querys() {
+    let result = insights((0..60).map(|number| {
+        let mut b = Builder::new(number);
+        let rows = 100 + (number * 37) % 200;
+        let root = b.span(0, "gateway", SpanKind::Server, "GET /orders", 0, 10 + rows);
+        let query = b.sql(root, "gateway", "SELECT * FROM orders", 1, 8);
+        b.set(query, "db.response.returned_rows", Value::Int(rows as i64));
+        b.trace
+    }));
+    assert_eq!(kinds(&result), ["misattributed_bottleneck"], "{:?}", result.findings);
+    let subject = &result.findings[0].subject;
+    assert_eq!(subject["actual"]["part"], "after");
+    assert_eq!(subject["blamed"]["operation"], "SELECT * FROM orders");
+    assert_eq!(subject["grows_with"], "db.response.returned_rows");
+}
+
+#[test]
+fn an_error_that_nobody_hears_of_is_hidden() {
+    let result = insights((0..100).map(|number| {
+        let mut b = Builder::new(number);
+        let root = b.span(0, "gateway", SpanKind::Server, "GET /cart", 0, 50);
+        let call = b.call(root, "gateway", "offers", "GET /offers", 5, 45);
+        if number % 5 == 0 {
+            for id in [call - 1, call] {
+                b.trace.spans[id - 1].span.status = Status { code: StatusCode::Error, ..Status::default() };
+            }
+        }
+        b.trace
+    }));
+    assert_eq!(kinds(&result), ["hidden_error"]);
+    let finding = &result.findings[0];
+    assert_eq!(finding.subject["born"]["service"], "offers");
+    assert_eq!(finding.subject["swallowed_by"]["operation"], "GET /cart");
+    assert_eq!((finding.traces_affected, finding.subject["share_of_traces"].as_f64()), (20, Some(0.2)));
+}
+
+#[test]
+fn few_traces_are_said_to_be_few() {
+    let result = insights((0..10).map(healthy));
+    assert_eq!(result.not_enough_data.len(), KINDS.len());
+    assert_eq!((result.not_enough_data[0].have, result.not_enough_data[0].need), (10, 20));
+}
+
+#[test]
+fn the_order_of_arrival_does_not_show_and_a_sample_says_so() {
+    let traces: Vec<Trace> = (0..400).map(healthy).collect();
+    let forwards = insights(traces.clone());
+    let backwards = insights(traces.iter().rev().cloned());
+    assert_eq!(forwards, backwards);
+    let mut bounded = Population::with_bound(100);
+    traces.iter().for_each(|trace| bounded.add(trace));
+    assert!(bounded.rows.len() <= 100 && bounded.rows.len() > 25, "{}", bounded.rows.len());
+    let result = bounded.finish();
+    assert!(!result.complete && result.traces == 400);
+}

@@ -39,7 +39,8 @@ fn text<'a>(attributes: &'a [KeyValue], keys: &[&str]) -> Option<&'a str> {
 
 /// HTTP status code, of the old or the new convention.
 pub fn http_status(attributes: &[KeyValue]) -> Option<i64> {
-    let found = attribute(attributes, "http.response.status_code").or_else(|| attribute(attributes, "http.status_code"));
+    let found =
+        attribute(attributes, "http.response.status_code").or_else(|| attribute(attributes, "http.status_code"));
     match found? {
         Value::Int(code) => Some(*code),
         Value::Str(code) => code.parse().ok(),

@@ -51,7 +51,16 @@ pub fn ledger(trace: &Trace, facts: &TraceFacts, calls: &[Call]) -> Vec<LedgerEn
                 let wire_out_ns = own.start_unix_nano.saturating_sub(client.start_unix_nano).min(wire_total_ns);
                 let wire_back_ns = wire_total_ns - wire_out_ns;
                 let server = Some(server);
-                LedgerEntry { client: place, server, before_ns, wire_out_ns, server_ns, wire_back_ns, wire_total_ns, after_ns }
+                LedgerEntry {
+                    client: place,
+                    server,
+                    before_ns,
+                    wire_out_ns,
+                    server_ns,
+                    wire_back_ns,
+                    wire_total_ns,
+                    after_ns,
+                }
             }
         };
         entries.push(entry);
@@ -63,16 +72,14 @@ pub fn ledger(trace: &Trace, facts: &TraceFacts, calls: &[Call]) -> Vec<LedgerEn
 fn around(trace: &Trace, facts: &TraceFacts, place: usize) -> (u64, u64) {
     let Some(parent) = facts.tree.parent[place] else { return (0, 0) };
     let (caller, call) = (&trace.spans[parent].span, &trace.spans[place].span);
-    let siblings = || facts.tree.children[parent].iter().filter(|other| **other != place).map(|other| &trace.spans[*other].span);
+    let siblings =
+        || facts.tree.children[parent].iter().filter(|other| **other != place).map(|other| &trace.spans[*other].span);
     let ended = siblings().map(|other| other.end_unix_nano).filter(|end| *end <= call.start_unix_nano).max();
     let begins = siblings().map(|other| other.start_unix_nano).filter(|start| *start >= call.end_unix_nano).min();
     let is_covered = |at: u64| siblings().any(|other| other.start_unix_nano < at && at < other.end_unix_nano);
     let before = call.start_unix_nano.saturating_sub(ended.unwrap_or(0).max(caller.start_unix_nano));
     let after = begins.unwrap_or(u64::MAX).min(caller.end_unix_nano).saturating_sub(call.end_unix_nano);
-    (
-        if is_covered(call.start_unix_nano) { 0 } else { before },
-        if is_covered(call.end_unix_nano) { 0 } else { after },
-    )
+    (if is_covered(call.start_unix_nano) { 0 } else { before }, if is_covered(call.end_unix_nano) { 0 } else { after })
 }
 
 #[cfg(test)]
@@ -91,7 +98,10 @@ mod tests {
         let calls: Vec<_> = trace.spans.iter().map(call).collect();
         let entries = ledger(&trace, &trace_facts(&trace), &calls);
         let first = entries[0];
-        assert_eq!((first.before_ns, first.wire_out_ns, first.server_ns, first.wire_back_ns, first.after_ns), (10, 5, 25, 10, 20));
+        assert_eq!(
+            (first.before_ns, first.wire_out_ns, first.server_ns, first.wire_back_ns, first.after_ns),
+            (10, 5, 25, 10, 20)
+        );
         assert_eq!((entries[1].server, entries[1].server_ns, entries[1].before_ns), (None, 10, 20));
         // A server clock that is ahead: the parts shift, their sum does not.
         trace.spans[2].span.start_unix_nano = 45;

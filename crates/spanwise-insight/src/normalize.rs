@@ -87,8 +87,8 @@ pub fn name(text: &str) -> String {
 /// Whether a text begins as an SQL statement does.
 pub fn is_sql(text: &str) -> bool {
     const VERBS: [&str; 20] = [
-        "SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "MERGE", "REPLACE", "CREATE", "ALTER", "DROP", "TRUNCATE", "CALL",
-        "EXEC", "EXECUTE", "BEGIN", "COMMIT", "ROLLBACK", "PRAGMA", "EXPLAIN", "UPSERT",
+        "SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "MERGE", "REPLACE", "CREATE", "ALTER", "DROP", "TRUNCATE",
+        "CALL", "EXEC", "EXECUTE", "BEGIN", "COMMIT", "ROLLBACK", "PRAGMA", "EXPLAIN", "UPSERT",
     ];
     let first = text.trim_start().split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
     VERBS.iter().any(|verb| verb.eq_ignore_ascii_case(first))
@@ -221,7 +221,8 @@ impl Tokens {
     }
 
     fn punctuation(&mut self, sign: &str) {
-        let glues = matches!(sign, "," | ")" | ";" | "." | "::") || (sign == "(" && self.glue && !self.text.ends_with(' '));
+        let glues =
+            matches!(sign, "," | ")" | ";" | "." | "::") || (sign == "(" && self.glue && !self.text.ends_with(' '));
         if !glues && !self.text.is_empty() && !self.text.ends_with(['(', ' ']) && !is_operator_pair(&self.text, sign) {
             self.text.push(' ');
         }

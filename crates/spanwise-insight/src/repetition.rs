@@ -93,8 +93,8 @@ fn is_call(trace: &Trace, facts: &TraceFacts, calls: &[Call], place: usize) -> b
 fn ancestor(trace: &Trace, facts: &TraceFacts, calls: &[Call], place: usize, depth: usize) -> Option<usize> {
     let mut at = facts.tree.parent[place]?;
     for _ in 0..depth {
-        let is_wrapper = !calls[at].is_outgoing
-            && !matches!(trace.spans[at].span.kind, SpanKind::Server | SpanKind::Consumer);
+        let is_wrapper =
+            !calls[at].is_outgoing && !matches!(trace.spans[at].span.kind, SpanKind::Server | SpanKind::Consumer);
         if !is_wrapper {
             return None;
         }

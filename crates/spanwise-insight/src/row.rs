@@ -231,7 +231,10 @@ fn dependencies(
     for place in order {
         let own = &calls[place];
         let answering = facts.tree.children[place].iter().copied().find(|child| services[*child] != services[place]);
-        if own.is_outgoing && matches!(own.category, Category::Http | Category::Rpc) && let Some(peer) = &own.peer {
+        if own.is_outgoing
+            && matches!(own.category, Category::Http | Category::Rpc)
+            && let Some(peer) = &own.peer
+        {
             let peer = (names.number(peer), answering.is_some());
             if !peers.contains(&peer) {
                 peers.push(peer);
@@ -300,7 +303,8 @@ fn parts(
         let span = &trace.spans[place].span;
         let is_operation = matches!(span.kind, SpanKind::Server | SpanKind::Consumer) || facts.root == Some(place);
         let outgoing = || facts.tree.children[place].iter().copied().filter(|child| calls[*child].is_outgoing);
-        if !(is_operation || span.duration_ns() >= least_ns) || calls[place].is_outgoing || outgoing().next().is_none() {
+        if !(is_operation || span.duration_ns() >= least_ns) || calls[place].is_outgoing || outgoing().next().is_none()
+        {
             continue;
         }
         let longest = |places: &mut dyn Iterator<Item = usize>| {
@@ -348,8 +352,20 @@ fn parts(
 /// Attributes whose values follow from the outcome or differ from machine to machine without a cause in the request.
 fn tells_nothing(key: &str) -> bool {
     const WORDS: [&str; 14] = [
-        "status_code", "exception.", "error", "otel.", "thread.", ".port", "duration", "traceid", "trace_id", "span_id",
-        "process.pid", "telemetry.", "code.", "user_agent",
+        "status_code",
+        "exception.",
+        "error",
+        "otel.",
+        "thread.",
+        ".port",
+        "duration",
+        "traceid",
+        "trace_id",
+        "span_id",
+        "process.pid",
+        "telemetry.",
+        "code.",
+        "user_agent",
     ];
     WORDS.iter().any(|word| key.contains(word))
 }

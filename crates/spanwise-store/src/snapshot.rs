@@ -131,7 +131,9 @@ impl Snapshot {
             let stream: TraceStream<'_> = match part {
                 Part::Block(block) => Box::new(ByTrace { batches: block.scan()?, ready: VecDeque::new(), open: None }),
                 Part::Head(head) => Box::new(
-                    head.trace_ids().into_iter().flat_map(move |id| merge(head.trace(&id)).map(|batch| Ok((id, batch)))),
+                    head.trace_ids()
+                        .into_iter()
+                        .flat_map(move |id| merge(head.trace(&id)).map(|batch| Ok((id, batch)))),
                 ),
             };
             sources.push(stream.peekable());

@@ -32,12 +32,12 @@ fn finding(view: &View<'_>, born: Operation, by: Operation, group: &[(usize, u64
     let share = rows.len() as f64 / seen.max(1) as f64;
     let entries = view.entry_points(&rows);
     let entry_texts: Vec<String> = entries.iter().map(|entry| view.operation(*entry)).collect();
-    let place = |operation: Operation| {
-        json!({"service": view.text(operation.service), "operation": view.text(operation.operation)})
-    };
+    let place = |operation: Operation| json!({"service": view.text(operation.service), "operation": view.text(operation.operation)});
     let title = format!(
         "{} fails in {} of the requests, and {} does not say so",
-        view.operation(born), percent(share), view.operation(by)
+        view.operation(born),
+        percent(share),
+        view.operation(by)
     );
     let draft = Draft {
         kind: "hidden_error",

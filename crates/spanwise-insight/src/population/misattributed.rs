@@ -63,7 +63,13 @@ fn finding(view: &View<'_>, operation: Operation, blamed: Callee, group: &[(usiz
         _ => "the wire to it and back".to_owned(),
     };
     let mut evidence = vec![
-        format!("medians over {} traces: {} takes {}, {where_text} {}", rows.len(), blamed_text, ms(rest_ms), ms(actual_ms)),
+        format!(
+            "medians over {} traces: {} takes {}, {where_text} {}",
+            rows.len(),
+            blamed_text,
+            ms(rest_ms),
+            ms(actual_ms)
+        ),
         format!("{} of the operation's {}", percent(actual_ms / duration_ms.max(f64::MIN_POSITIVE)), ms(duration_ms)),
         "no span says what happens in that time: it is uninstrumented".to_owned(),
     ];

@@ -127,9 +127,7 @@ fn finding(
         .find(|timeout| (branch_ms / *timeout as f64 - 1.0).abs() <= thresholds::TIMEOUT_WITHIN);
     let share = affected.len() as f64 / rows.len() as f64;
     let times = cohort_ms / median_ms;
-    let place = |operation: Operation| {
-        json!({"service": view.text(operation.service), "operation": view.text(operation.operation)})
-    };
+    let place = |operation: Operation| json!({"service": view.text(operation.service), "operation": view.text(operation.operation)});
     let (where_json, what) = match cohort.what {
         Trait::Attribute(..) => {
             let pairs: Vec<(&str, &str)> = same
@@ -146,8 +144,12 @@ fn finding(
         Trait::Branch(operation) => (place(operation), format!("those that reach {}", view.operation(operation))),
     };
     let mut evidence = vec![
-        format!("{} of {} traces with {what} are at least {} times slower than the median", cohort.slow, affected.len(),
-            thresholds::TIMES_SLOWER),
+        format!(
+            "{} of {} traces with {what} are at least {} times slower than the median",
+            cohort.slow,
+            affected.len(),
+            thresholds::TIMES_SLOWER
+        ),
         format!("median {} with it, {} over all", ms(cohort_ms), ms(median_ms)),
     ];
     if let Some((operation, _)) = &branch {
@@ -161,7 +163,10 @@ fn finding(
         identity: vec!["slow_rare_path".to_owned(), view.operation(entry), what.clone()],
         title: format!(
             "{} of {} take {times:.0} times as long, {} instead of {}: {what}",
-            percent(share), view.operation(entry), ms(cohort_ms), ms(median_ms)
+            percent(share),
+            view.operation(entry),
+            ms(cohort_ms),
+            ms(median_ms)
         ),
         service: branch.map_or(entry.service, |(operation, _)| operation.service).to_text(view),
         operation: view.text(entry.operation).to_owned(),

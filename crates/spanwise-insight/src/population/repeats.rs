@@ -70,7 +70,9 @@ fn finding(view: &View<'_>, (kind, caller, callee): &Key, group: &Group) -> Opti
             "n_plus_one",
             format!(
                 "{} makes {p50} calls one by one: {callee_text}, {} of the request, {}",
-                view.operation(*caller), percent(share), ms(typical_ms)
+                view.operation(*caller),
+                percent(share),
+                ms(typical_ms)
             ),
         ),
         RepetitionKind::FanOut => (

@@ -48,9 +48,8 @@ pub fn find(view: &View<'_>) -> Vec<Finding> {
         let heavy: Vec<&Edge> = all.iter().filter(|edge| edge.is_heavy()).collect();
         let is_known = all.iter().any(|edge| edge.is_called_by_entry);
         let callers: BTreeSet<Name> = heavy.iter().flat_map(|edge| edge.callers.iter().copied()).collect();
-        let is_shared = !is_known
-            && heavy.len() >= thresholds::SHARED_ENTRY_POINTS
-            && callers.len() >= thresholds::SHARED_CALLERS;
+        let is_shared =
+            !is_known && heavy.len() >= thresholds::SHARED_ENTRY_POINTS && callers.len() >= thresholds::SHARED_CALLERS;
         let reasons = |edge: &Edge| {
             let mut reasons = Vec::new();
             if is_host && !edge.is_called_by_entry {
@@ -131,7 +130,8 @@ fn finding(view: &View<'_>, dependency: Dependency, edges: &[(&Edge, Vec<&'stati
     );
     let share_of_traces = rows.len() as f64 / since.max(1) as f64;
     let name = view.text(dependency.name);
-    let callers: BTreeSet<&str> = edges.iter().flat_map(|(edge, _)| &edge.callers).map(|name| view.text(*name)).collect();
+    let callers: BTreeSet<&str> =
+        edges.iter().flat_map(|(edge, _)| &edge.callers).map(|name| view.text(*name)).collect();
     let mut operations: BTreeMap<Name, usize> = BTreeMap::new();
     for (operation, count) in edges.iter().flat_map(|(edge, _)| &edge.operations) {
         *operations.entry(*operation).or_default() += count;
@@ -155,7 +155,9 @@ fn finding(view: &View<'_>, dependency: Dependency, edges: &[(&Edge, Vec<&'stati
     evidence.extend(reasons.into_iter().map(str::to_owned));
     let title = format!(
         "{} entry point{} wait for {name}, which none of them calls: {} of the request",
-        entries.len(), if entries.len() == 1 { "" } else { "s" }, percent(share_of_path)
+        entries.len(),
+        if entries.len() == 1 { "" } else { "s" },
+        percent(share_of_path)
     );
     let draft = Draft {
         kind: "silent_dependency",

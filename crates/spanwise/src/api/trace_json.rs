@@ -1,5 +1,6 @@
 //! One trace as JSON: contracts §3. The page, `spanwise trace --format json` and scripts read this.
 
+use super::insights_json::finding_json;
 use base64::Engine as _;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
@@ -7,7 +8,6 @@ use spanwise_insight::calls::call;
 use spanwise_insight::ledger::ledger;
 use spanwise_insight::population::findings_of;
 use spanwise_insight::{TraceFacts, trace_facts};
-use super::insights_json::finding_json;
 use spanwise_model::{Event, KeyValue, Link, Scope, SpanKind, Trace, TraceSpan, Value};
 
 /// How much of each span goes into the answer.

@@ -61,7 +61,11 @@ fn print(answer: &Json, format: Format) -> anyhow::Result<ExitCode> {
         writeln!(out, "{}  {}", text(&finding["kind"]), text(&finding["title"]))?;
         let (affected, seen) = (&finding["traces_affected"], &finding["traces_seen"]);
         let (typical, total) = (&finding["cost"]["typical_ms"], &finding["cost"]["total_ms"]);
-        writeln!(out, "    {affected} of {seen} traces, {typical} ms each, {total} ms in all; id {}", text(&finding["id"]))?;
+        writeln!(
+            out,
+            "    {affected} of {seen} traces, {typical} ms each, {total} ms in all; id {}",
+            text(&finding["id"])
+        )?;
         for line in list(&finding["evidence"]) {
             writeln!(out, "    - {}", text(&line))?;
         }
@@ -77,7 +81,9 @@ fn print(answer: &Json, format: Format) -> anyhow::Result<ExitCode> {
     if !missing.is_empty() {
         let mut entries: Vec<String> = missing
             .iter()
-            .map(|entry| format!("{} {} ({} traces)", text(&entry["service"]), text(&entry["operation"]), entry["have"]))
+            .map(|entry| {
+                format!("{} {} ({} traces)", text(&entry["service"]), text(&entry["operation"]), entry["have"])
+            })
             .collect();
         entries.sort();
         entries.dedup();

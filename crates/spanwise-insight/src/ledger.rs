@@ -24,8 +24,8 @@ pub struct LedgerEntry {
 /// One entry for each outgoing call, in the order of the spans.
 pub fn ledger(trace: &Trace, facts: &TraceFacts, calls: &[Call]) -> Vec<LedgerEntry> {
     let mut entries = Vec::new();
-    for place in 0..trace.spans.len() {
-        if !calls[place].is_outgoing {
+    for (place, call) in calls.iter().enumerate() {
+        if !call.is_outgoing {
             continue;
         }
         let client = &trace.spans[place].span;

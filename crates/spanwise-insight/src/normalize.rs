@@ -198,7 +198,8 @@ struct Tokens {
 impl Tokens {
     fn word(&mut self, word: &str) {
         let sticks = self.text.ends_with(['(', '.']) || self.text.ends_with("::") || self.text.is_empty();
-        if !sticks && !(self.glue && self.text.ends_with(['-', '+'])) {
+        let is_signed = self.glue && self.text.ends_with(['-', '+']);
+        if !sticks && !is_signed {
             self.text.push(' ');
         }
         self.text.push_str(word);

@@ -27,6 +27,9 @@ pub struct Repetition {
     pub critical_ns: u64,
 }
 
+/// Caller, operation, system and peer: what makes calls the same.
+type Kind<'a> = (usize, &'a str, Option<&'a str>, Option<&'a str>);
+
 /// Finds the groups of one trace. A call belongs to the nearest span under which it repeats, its direct parent or one
 /// behind at most two wrappers.
 pub fn repetitions(trace: &Trace, facts: &TraceFacts, calls: &[Call]) -> Vec<Repetition> {
@@ -35,7 +38,7 @@ pub fn repetitions(trace: &Trace, facts: &TraceFacts, calls: &[Call]) -> Vec<Rep
     let mut claimed = vec![false; calls.len()];
     let mut found = Vec::new();
     for depth in 0..=WRAPPERS {
-        let mut groups: HashMap<(usize, &str, Option<&str>, Option<&str>), Vec<usize>> = HashMap::new();
+        let mut groups: HashMap<Kind<'_>, Vec<usize>> = HashMap::new();
         for (place, call) in calls.iter().enumerate() {
             if claimed[place] || !is_call(trace, facts, calls, place) {
                 continue;

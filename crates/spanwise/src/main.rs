@@ -4,6 +4,7 @@ mod api;
 mod cli;
 mod exporter;
 mod load;
+mod run;
 mod server;
 mod time_text;
 

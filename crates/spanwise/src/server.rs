@@ -49,6 +49,8 @@ pub struct Options {
     pub listen: Option<(String, bool)>,
     pub print_ports: bool,
     pub allow_hosts: Vec<String>,
+    /// Stops once no process holds a lock on this file.
+    pub until_unused: Option<PathBuf>,
 }
 
 impl Options {
@@ -87,7 +89,8 @@ fn load_with_listen(options: &Options) -> anyhow::Result<Config> {
             let Some(endpoint) = prepared.config["protocols"][protocol]["endpoint"].as_str() else { continue };
             if *section == "receivers" {
                 let port = if *is_free { "0" } else { endpoint.rsplit(':').next().unwrap_or("0") };
-                input.sets.push(format!("{section}::{id}::protocols::{protocol}::endpoint={host}:{port}"));
+                // First, so that what is set explicitly wins.
+                input.sets.insert(0, format!("{section}::{id}::protocols::{protocol}::endpoint={host}:{port}"));
             }
         }
     }
@@ -217,7 +220,14 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     graph.start().await?;
     ready.store(true, Ordering::Release);
     announce(&options, &listeners, page)?;
-    wait_for_signal().await?;
+    // Held until this process has ended: see `run/server.rs`.
+    let _lease = match &options.until_unused {
+        None => wait_for_signal().await.map(|()| None)?,
+        Some(lease) => tokio::select! {
+            lease = crate::run::server::until_unused(lease) => Some(lease?),
+            signal = wait_for_signal() => signal.map(|()| None)?,
+        },
+    };
     tracing::info!("stopping: finishing what was admitted");
     ready.store(false, Ordering::Release);
     if !graph.shut_down(SHUTDOWN).await {

@@ -1,6 +1,6 @@
 //! The command line: contracts §1.
 
-mod client;
+pub mod client;
 mod commands;
 mod insights;
 pub mod tree_text;
@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use spanwise_pipeline::Input;
 
 use crate::load::run::LoadArgs;
+use crate::run::agents_command::AgentsCommand;
 
 /// Distributed tracing, whole: collector, store, query and page in one program.
 #[derive(Parser)]
@@ -31,6 +32,17 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run a program traced, without changing it: Java, Node.js, Python, and whatever they and scripts start
+    #[command(
+        after_help = "Examples:\n  spanwise run -- python app.py\n  spanwise run --service shop -- java -jar shop.jar\n  spanwise run -- npm start\n  spanwise run -- make build"
+    )]
+    Run(crate::run::RunArgs),
+    /// The agents that `run` uses: list, fetch, update
+    #[command(subcommand)]
+    Agents(AgentsCommand),
+    /// What is wrong with this set-up, or with tracing one command, and how to mend it
+    #[command(after_help = "Examples:\n  spanwise doctor\n  spanwise doctor -- python app.py")]
+    Doctor(crate::run::doctor::DoctorArgs),
     /// Receive, keep and show traces (also what `spanwise` alone does)
     #[command(
         after_help = "Example:\n  spanwise serve --config collector.yaml --set exporters.otlp.endpoint=backend:4317"
@@ -170,6 +182,9 @@ struct ServeArgs {
     /// Print one line of JSON with all ports when ready
     #[arg(long)]
     print_ports: bool,
+    /// Stop once no process holds a lock on this file: what `spanwise run` starts
+    #[arg(long, hide = true, value_name = "FILE")]
+    until_unused: Option<PathBuf>,
     /// Name under which browsers reach the page, beside localhost and addresses; repeatable
     #[arg(long = "allow-host", value_name = "NAME")]
     allow_host: Vec<String>,
@@ -204,6 +219,9 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         None => serve(cli.serve),
         Some(Command::Serve(args)) => serve(args),
+        Some(Command::Run(args)) => crate::run::run(args),
+        Some(Command::Agents(command)) => crate::run::agents_command::agents(command),
+        Some(Command::Doctor(args)) => crate::run::doctor::doctor(args),
         Some(Command::Validate(args)) => commands::validate(&args.input()),
         Some(Command::PrintConfig(args)) => commands::print_config(&args.input()),
         Some(Command::Components { format }) => commands::components(format),
@@ -253,6 +271,7 @@ fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         listen: args.listen.as_deref().map(crate::server::parse_listen).transpose()?,
         print_ports: args.print_ports,
         allow_hosts: args.allow_host,
+        until_unused: args.until_unused,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(crate::server::serve(options));

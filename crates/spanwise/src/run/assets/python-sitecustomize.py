@@ -1,0 +1,205 @@
+"""Python loads this first because `spanwise run` put its directory into PYTHONPATH. It starts OpenTelemetry's automatic
+instrumentation from a directory of its own, which comes last on the path: the program's own packages win. Whatever goes
+wrong here is swallowed: the program runs without traces."""
+
+import os
+import sys
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def _tag():
+    """Which interpreters may share compiled packages."""
+    machine = getattr(sys.implementation, "_multiarch", "") or os.uname().machine
+    return "%s-%s-%s" % (sys.implementation.cache_tag, sys.platform, machine)
+
+
+def _side_dir():
+    return os.path.join(os.environ.get("SPANWISE_PYTHON_AGENT", ""), _tag())
+
+
+def _chain():
+    """Runs the sitecustomize that this one hides, as Python would have."""
+    import importlib.machinery
+    import importlib.util
+
+    others = [entry for entry in sys.path if os.path.abspath(entry or ".") != _HERE]
+    spec = importlib.machinery.PathFinder.find_spec("sitecustomize", others)
+    if spec is not None and spec.loader is not None:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def _arguments():
+    arguments = getattr(sys, "orig_argv", None)
+    if arguments is None:
+        with open("/proc/self/cmdline", "rb") as file:
+            arguments = [os.fsdecode(part) for part in file.read().split(b"\0")[:-1]]
+    return arguments[1:]
+
+
+def _command(arguments):
+    """Script or module, and what follows it."""
+    takes_value = ("-W", "-X", "--check-hash-based-pycs")
+    position = 0
+    while position < len(arguments):
+        argument = arguments[position]
+        if argument == "-m" and position + 1 < len(arguments):
+            return "-m", arguments[position + 1], arguments[position + 2 :]
+        if argument == "-c":
+            return "-c", arguments[position + 1] if position + 1 < len(arguments) else "", arguments[position + 2 :]
+        if not argument.startswith("-") or argument == "-":
+            return "", argument, arguments[position + 1 :]
+        position += 2 if argument in takes_value else 1
+    return "", "", []
+
+
+_TOOLS = {"pip", "pip3", "venv", "virtualenv", "ensurepip", "uv", "poetry", "pipenv", "pipx", "tox", "nox", "build"}
+_SERVERS = {"gunicorn", "uvicorn", "hypercorn", "daphne", "waitress-serve", "granian", "uwsgi", "celery", "flask"}
+
+
+def _is_tool(kind, name, rest):
+    if kind == "-c":
+        return "multiprocessing.resource_tracker" in name
+    return os.path.basename(name).split(".")[0] in _TOOLS
+
+
+def _service_name(kind, name, rest):
+    """`shop` for shop.py, `python -m shop`, `gunicorn shop.wsgi:app`, and manage.py in the directory shop."""
+    base = os.path.basename(name)
+    stem = base[:-3] if base.endswith(".py") else base
+    if stem in _SERVERS:
+        application = next((word for word in rest if ":" in word and not word.startswith("-") and "/" not in word), "")
+        for flag in ("--app", "-A"):
+            if flag in rest[:-1]:
+                application = rest[rest.index(flag) + 1]
+        application = application.split(":")[0].split(".")[0]
+        return application or os.environ.get("FLASK_APP", "").split(":")[0].replace(".py", "") or stem
+    if kind == "-c" or not stem:
+        return "python"
+    if stem in ("manage", "__main__"):
+        return os.path.basename(os.path.dirname(os.path.abspath(name))) or stem
+    return stem
+
+
+def _start(kind, name, rest):
+    import logging
+
+    logger = logging.getLogger("opentelemetry")
+    if not os.environ.get("SPANWISE_DEBUG") and not os.environ.get("OTEL_PYTHON_LOG_LEVEL"):
+        # The program's standard error is the program's.
+        logger.addHandler(logging.NullHandler())
+        logger.propagate = False
+    given = os.environ.get("OTEL_SERVICE_NAME")
+    if not given and "service.name=" not in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
+        os.environ["OTEL_SERVICE_NAME"] = _service_name(kind, name, rest)
+    try:
+        from opentelemetry.instrumentation.auto_instrumentation import initialize
+
+        initialize(swallow_exceptions=False)
+    finally:
+        if not given:
+            os.environ.pop("OTEL_SERVICE_NAME", None)
+    from opentelemetry.instrumentation.logging import LoggingInstrumentor
+
+    if os.environ.get("OTEL_PYTHON_LOG_CORRELATION", "").lower() != "true":
+        # Ids on every log record (%(otelTraceID)s), without touching the program's format.
+        instrumentor = LoggingInstrumentor()
+        if instrumentor.is_instrumented_by_opentelemetry:
+            instrumentor.uninstrument()
+            instrumentor.instrument(inject_trace_context=True)
+
+
+def _keep_signal():
+    """SIGTERM ends a program without a handler, as it would without us, after at most two seconds for its last spans."""
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        return
+
+    def end(number, frame):
+        from opentelemetry import trace
+
+        # In a thread of its own: this one may hold a lock that the flush needs.
+        flush = getattr(trace.get_tracer_provider(), "force_flush", lambda timeout: None)
+        thread = threading.Thread(target=flush, args=(2000,), daemon=True)
+        thread.start()
+        thread.join(2)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, end)
+
+
+def _clashes(side):
+    """Packages that the program's environment has in a version that the agent cannot work with."""
+    from importlib import metadata
+
+    names = {}
+    for found in metadata.distributions(path=[side]):
+        names[found.metadata["Name"]] = found.requires or []
+    from packaging.requirements import Requirement
+
+    wrong = set()
+    for name, requires in names.items():
+        for text in requires:
+            requirement = Requirement(text)
+            if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+                continue
+            try:
+                version = metadata.version(requirement.name)
+            except metadata.PackageNotFoundError:
+                continue
+            if not requirement.specifier.contains(version, prereleases=True):
+                wrong.add("%s is %s, %s needs %s" % (requirement.name, version, name, requirement.specifier))
+    return sorted(wrong)
+
+
+def report():
+    """One line of JSON for `spanwise run`: what this interpreter is, and whether the agent works in it."""
+    import json
+
+    side = _side_dir()
+    answer = {"python": ".".join(map(str, sys.version_info[:3])), "tag": _tag(), "executable": sys.executable}
+    answer["prefix"] = sys.prefix
+    if sys.version_info < (3, 10):
+        answer["error"] = "the agent needs Python 3.10 or later"
+    elif not os.path.exists(os.path.join(side, "spanwise-installed.json")):
+        answer["missing"] = True
+    else:
+        try:
+            if side not in sys.path:
+                sys.path.append(side)
+            clashes = _clashes(side)
+            if clashes:
+                answer["error"] = "its packages clash with the agent's: " + "; ".join(clashes)
+            else:
+                _start("-c", "", [])
+        except BaseException as error:
+            answer["error"] = "%s: %s" % (type(error).__name__, error)
+    print("spanwise-report " + json.dumps(answer))
+
+
+try:
+    _chain()
+except Exception as error:  # As Python's own site module does.
+    print("Error in sitecustomize: %s: %s" % (type(error).__name__, error), file=sys.stderr)
+
+if os.environ.get("SPANWISE_PROBE") != "1":
+    try:
+        _words = _command(_arguments())
+        _side = _side_dir()
+        if not _is_tool(*_words) and os.path.exists(os.path.join(_side, "spanwise-installed.json")):
+            sys.path.append(_side)
+            # An environment that `spanwise run` did not look at is looked at here.
+            if sys.prefix == os.environ.get("SPANWISE_PYTHON_PREFIX") or not _clashes(_side):
+                _start(*_words)
+                _keep_signal()
+            else:
+                sys.path.remove(_side)
+    except Exception as error:
+        if os.environ.get("SPANWISE_DEBUG"):
+            import traceback
+
+            print("spanwise: no traces of this process:", file=sys.stderr)
+            traceback.print_exc()

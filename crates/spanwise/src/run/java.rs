@@ -1,0 +1,109 @@
+//! Java: the agent is one jar from Maven Central, named by `-javaagent`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+use sha2::{Digest as _, Sha256};
+
+use super::agents::{Agents, client};
+use super::detect::{Found, Runtime, Use, search};
+use super::environment::{Variables, current, extend, set_default};
+use super::plan::{Outcome, Probe};
+
+pub const VERSION: &str = "2.23.0";
+const SHA256: &str = "b23e5ab7f5fb4f58826c6d2c31ea637825c7190652a9d47d86692e37e615a0d5";
+const JAR: &str = "opentelemetry-javaagent.jar";
+
+pub fn jar(agents: &Agents) -> PathBuf {
+    agents.directory(Runtime::Java).join(JAR)
+}
+
+/// # Errors
+/// When Maven is not there, fails, or brings another file than the one known.
+pub fn install(agents: &Agents) -> anyhow::Result<()> {
+    agents.install(&agents.directory(Runtime::Java), VERSION, |directory| {
+        let maven = search("mvn".as_ref()).with_context(|| {
+            let place = agents.directory(Runtime::Java);
+            format!(
+                "Maven (mvn) is not there to fetch it; install it, or copy a filled agents directory to {}",
+                place.display()
+            )
+        })?;
+        let mut command = Command::new(maven);
+        command
+            .args(["--batch-mode", "--quiet", "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"])
+            .arg(format!("-Dartifact=io.opentelemetry.javaagent:opentelemetry-javaagent:{VERSION}"))
+            .arg(format!("-DoutputDirectory={}", directory.display()))
+            .current_dir(directory);
+        client(&mut command, "mvn dependency:copy")?;
+        let fetched = directory.join(format!("opentelemetry-javaagent-{VERSION}.jar"));
+        check_sum(&fetched)?;
+        Ok(std::fs::rename(fetched, directory.join(JAR))?)
+    })
+}
+
+fn check_sum(path: &Path) -> anyhow::Result<()> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let sum: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    if sum != SHA256 {
+        bail!("the file that came has the checksum {sum}, not {SHA256}: it is not used");
+    }
+    Ok(())
+}
+
+/// Switches the agent on, by an argument for `java` itself, by `JAVA_TOOL_OPTIONS` otherwise.
+///
+/// # Errors
+/// Why not.
+pub fn prepare(
+    agents: &Agents,
+    found: &Found,
+    usage: &Use,
+    probe: &Probe<'_>,
+    arguments: &mut Vec<OsString>,
+    variables: &mut Variables,
+) -> anyhow::Result<Outcome> {
+    let has_agent = |text: &str| text.contains("-javaagent:") && text.contains("opentelemetry");
+    let options = ["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS"].map(|name| current(variables, name).unwrap_or_default());
+    let given = found.command.iter().chain(&options).any(|text| has_agent(&text.to_string_lossy()));
+    if given {
+        return Ok(Outcome::Own("an OpenTelemetry agent is given already"));
+    }
+    install(agents)?;
+    let jar = jar(agents);
+    let java = usage.interpreter.as_ref().context("there is no java on the PATH")?;
+    let agent = format!("-javaagent:{}", jar.display());
+    let mut check = Command::new(java);
+    check.args([agent.as_str(), "-version"]).env("OTEL_JAVAAGENT_LOGGING", "simple");
+    probe.passes(Runtime::Java, java, &jar, check)?;
+    // Its own log would go to the program's standard error.
+    if std::env::var_os("SPANWISE_DEBUG").is_none() {
+        set_default(variables, "OTEL_JAVAAGENT_LOGGING", "none");
+    }
+    if found.is_direct_java {
+        arguments.push(agent.into());
+        // With an agent, class data sharing only makes the JVM print a warning.
+        if !found.command.iter().any(|word| word.to_string_lossy().starts_with("-Xshare")) {
+            arguments.push("-Xshare:off".into());
+        }
+    } else {
+        let quoted = if agent.contains(' ') { format!("\"{agent}\"") } else { agent };
+        extend(variables, "JAVA_TOOL_OPTIONS", " ", quoted.as_ref(), false);
+    }
+    Ok(Outcome::On(format!("opentelemetry-javaagent {VERSION}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_file_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.jar");
+        std::fs::write(&path, b"not the agent").unwrap();
+        assert!(check_sum(&path).unwrap_err().to_string().contains("checksum"));
+    }
+}

@@ -1,0 +1,284 @@
+//! `spanwise run` with real programs of three runtimes, and what it leaves alone.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value as Json;
+
+use super::harness::{Server, text};
+use super::run_programs::{Run, command, find, get, is_below, isolate, one, programs, spans, spans_of};
+
+fn endpoint(server: &Server) -> String {
+    format!("http://127.0.0.1:{}", server.port("otlp_http"))
+}
+
+fn service(home: &Path, server: &Server, name: &str, words: &[&str], variables: &[(&str, String)]) -> Run {
+    let endpoint = endpoint(server);
+    let mut arguments = vec!["--quiet", "--service", name, "--endpoint", &endpoint, "--"];
+    arguments.extend(words);
+    let mut command = command(home, &arguments);
+    for (name, value) in variables {
+        command.env(name, value);
+    }
+    Run::start(&mut command)
+}
+
+fn url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+/// Java, Node.js as CommonJS and as ES module, and Python call each other over HTTP: one trace, and errors with their
+/// stacks, ids in the programs' own logs, B3 and Jaeger callers, broken callers, and an end by SIGTERM.
+#[test]
+fn programs_of_three_runtimes_make_one_trace() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(&home.path().join("data"), &[]);
+    let mut audit = service(home.path(), &server, "audit", &["node", "audit.cjs"], &[]);
+    let audit_url = url(audit.port());
+    let mut price = service(home.path(), &server, "price", &["java", "-jar", "price.jar"], &[("AUDIT_URL", audit_url)]);
+    let price_port = price.port();
+    let python = ["venv/bin/python", "stock.py"];
+    let mut stock = service(home.path(), &server, "stock", &python, &[("PRICE_URL", url(price_port))]);
+    let stock_port = stock.port();
+    let mut front = service(home.path(), &server, "front", &["node", "front.mjs"], &[("STOCK_URL", url(stock_port))]);
+    let front_port = front.port();
+
+    assert_eq!(get(front_port, "/shop/tea", &[]), (200, "{\"item\":\"tea\",\"price\":\"42\"}".to_owned()));
+    let query = "{ resource.service.name = \"front\" && name = \"GET /shop/:item\" }";
+    let all = spans(&server, query, 10);
+    let chain = [
+        one(&all, "front", "server", "GET /shop/:item"),
+        one(&all, "front", "client", "GET"),
+        one(&all, "stock", "server", "GET /stock/<item>"),
+        one(&all, "stock", "client", "GET"),
+        one(&all, "price", "server", "GET /price"),
+        one(&all, "price", "client", "GET"),
+        one(&all, "audit", "server", "GET"),
+    ];
+    assert_eq!(chain[0]["parent_span_id"], Json::Null);
+    for pair in chain.windows(2) {
+        assert!(is_below(&all, pair[1], pair[0]), "{} below {}", pair[1], pair[0]);
+    }
+    let trace_id = find(&server, query)[0].clone();
+    for run in [&front, &stock, &price] {
+        let log = run.err.lock().unwrap().clone();
+        assert!(log.contains(&trace_id), "{log}");
+    }
+
+    for (run_port, path, service, what) in [
+        (front_port, "/broken", "front", "front is broken"),
+        (stock_port, "/boom", "stock", "no such item"),
+        (price_port, "/broken", "price", "no price"),
+    ] {
+        // The JDK's server just closes the connection when a handler throws.
+        let _ = super::harness::request(run_port, "GET", path, &[], b"");
+        let query = format!("{{ resource.service.name = \"{service}\" && status = error && name =~ \".*{path}\" }}");
+        let all = spans(&server, &query, 1);
+        let events = all.iter().flat_map(|span| span["events"].as_array().unwrap()).map(|event| &event["attributes"]);
+        let stacks: Vec<String> = events.map(|attributes| attributes["exception.stacktrace"].to_string()).collect();
+        assert!(stacks.iter().any(|stack| stack.contains(what)), "{service}: {stacks:?}");
+    }
+
+    let (b3, jaeger) = ("0af7651916cd43dd8448eb211c803191", "0af7651916cd43dd8448eb211c803192");
+    for (id, headers) in [
+        (b3, vec![("b3", format!("{b3}-b7ad6b7169203331-1"))]),
+        (jaeger, vec![("uber-trace-id", format!("{jaeger}:b7ad6b7169203331:0:1"))]),
+    ] {
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        assert_eq!(get(front_port, "/shop/tea", &headers).0, 200);
+        server.eventually("a trace of a foreign caller", |server| spans_of(server, id).len() >= 10);
+        let all = spans_of(&server, id);
+        let entry = one(&all, "front", "server", "GET /shop/:item");
+        assert_eq!(entry["parent_span_id"], "b7ad6b7169203331");
+        assert!(is_below(&all, one(&all, "audit", "server", "GET"), entry));
+    }
+    let before = find(&server, "{ name = \"GET /stock/<item>\" }").len();
+    let broken = [
+        ("traceparent", "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01"),
+        ("b3", "not-a-b3-header"),
+        ("uber-trace-id", "0:0:0:0"),
+    ];
+    for (count, header) in broken.into_iter().enumerate() {
+        assert_eq!(get(stock_port, "/stock/tea", &[header]).0, 200);
+        server.eventually("a new trace", |server| {
+            find(server, "{ name = \"GET /stock/<item>\" }").len() == before + count + 1
+        });
+    }
+
+    for (name, run) in [("front", front), ("stock", stock), ("price", price), ("audit", audit)] {
+        run.signal("TERM");
+        let (status, out, err) = run.end();
+        assert_eq!(status, Some(143), "{name}: {err}");
+        assert_eq!(out.lines().count(), 1, "{name} printed more than its own: {out}");
+        assert!(!err.contains("Picked up") && !err.contains("Warning") && !err.contains("otel."), "{name}: {err}");
+    }
+}
+
+/// One prefix before a script traces what it starts, each under a name of its own.
+#[test]
+fn a_script_with_programs_of_two_runtimes() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(&home.path().join("data"), &[]);
+    let script = home.path().join("stack.sh");
+    let body = "#!/bin/sh\nnode audit.cjs & audit=$!\nvenv/bin/python stock.py & stock=$!\n\
+        trap 'kill $audit $stock; wait; exit 5' TERM\nwait\n";
+    std::fs::write(&script, body).unwrap();
+    let endpoint = endpoint(&server);
+    let words = ["--quiet", "--endpoint", &endpoint, "--", "sh", script.to_str().unwrap()];
+    let run = Run::start(&mut command(home.path(), &words));
+    let ports =
+        || run.out.lock().unwrap().lines().filter_map(|line| line.strip_prefix("PORT ")?.parse().ok()).collect();
+    server.eventually("two ports", |_| Vec::<u16>::len(&ports()) == 2);
+    for port in ports() {
+        let _ = get(port, "/slow", &[]);
+    }
+    let of = |service: &str| format!("{{ resource.service.name = \"{service}\" && kind = server }}");
+    // The name in package.json, and that of the script.
+    for name in ["spanwise-test-programs", "stock"] {
+        server.eventually(name, |server| find(server, &of(name)).len() == 1);
+    }
+    run.signal("TERM");
+    assert_eq!(run.end().0, Some(5));
+    let script = spans(&server, "{ resource.service.name = \"sh\" }", 1);
+    assert_eq!(one(&script, "sh", "internal", "sh")["attributes"]["process.exit.code"], 5);
+}
+
+#[test]
+fn a_plain_command_is_a_span_and_runs_inside_it_join() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(&home.path().join("data"), &[]);
+    let endpoint = endpoint(&server);
+    let spanwise = env!("CARGO_BIN_EXE_spanwise");
+    let script = format!("{spanwise} run --service inner -- ls build >/dev/null 2>&1; exit 3");
+    let words = ["--endpoint", &endpoint, "--service", "outer", "--", "sh", "-c", &script];
+    let (status, out, err) = Run::start(&mut command(home.path(), &words)).end();
+    assert_eq!((status, out.as_str()), (Some(3), ""), "{err}");
+    assert!(err.contains("2 spans in 1 trace"), "{err}");
+    let all = spans(&server, "{ resource.service.name = \"outer\" }", 2);
+    let (outer, inner) = (one(&all, "outer", "internal", "sh"), one(&all, "inner", "internal", "ls build"));
+    assert_eq!((&outer["status"], &outer["attributes"]["process.exit.code"]), (&"error".into(), &3.into()));
+    assert_eq!(inner["parent_span_id"], outer["span_id"]);
+}
+
+#[test]
+fn streams_signals_status_and_directory_are_the_programs() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(&home.path().join("data"), &[]);
+    let endpoint = endpoint(&server);
+    let run = |words: &[&str]| {
+        let mut all = vec!["--quiet", "--endpoint", endpoint.as_str(), "--"];
+        all.extend(words);
+        command(home.path(), &all)
+    };
+    let plain = home.path().join("plain.txt");
+    std::fs::write(&plain, b"no program").unwrap();
+    for (words, expected) in [
+        (vec!["sh", "-c", "exit 7"], 7),
+        (vec!["sh", "-c", "kill -9 $$"], 137),
+        (vec!["no-such-program-anywhere"], 127),
+        (vec![plain.to_str().unwrap()], 126),
+        (vec!["true"], 0),
+    ] {
+        let (status, _, err) = Run::start(&mut run(&words)).end();
+        assert_eq!(status, Some(expected), "{words:?}: {err}");
+    }
+    let mut cat = run(&["sh", "-c", "pwd; cat; echo heard >&2"]);
+    let mut child = cat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"said\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(text(&output.stdout), format!("{}\nsaid\n", programs().canonicalize().unwrap().display()));
+    assert_eq!(text(&output.stderr), "heard\n");
+    for signal in ["TERM", "INT", "HUP", "USR1"] {
+        let script = format!("trap 'echo got {signal}; exit 9' {signal}; echo ready; while :; do read line <&3; done");
+        let fifo = home.path().join(format!("fifo-{signal}"));
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let mut waiting = Run::start(&mut run(&["sh", "-c", &format!("exec 3<>{}; {script}", fifo.display())]));
+        waiting.wait_for("ready", |line| (line == "ready").then_some(()));
+        waiting.signal(signal);
+        let (status, out, err) = waiting.end();
+        assert_eq!((status, out), (Some(9), format!("ready\ngot {signal}\n")), "{err}");
+    }
+}
+
+/// What the user has set stays: options of Node.js, a sitecustomize of Python, names of services.
+#[test]
+fn what_the_user_has_set_stays() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(&home.path().join("data"), &[]);
+    let endpoint = endpoint(&server);
+    let own = home.path().join("own");
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::write(own.join("sitecustomize.py"), "import os; os.environ['OWN_SITE'] = 'yes'\n").unwrap();
+    std::fs::write(own.join("app.py"), "import os, sys\nprint(os.environ['OWN_SITE'], sys.argv[1:])\n").unwrap();
+    let app = own.join("app.py");
+    let words = ["--quiet", "--endpoint", &endpoint, "--", "venv/bin/python", app.to_str().unwrap(), "a b", "--c"];
+    let mut python = command(home.path(), &words);
+    let (status, out, err) = Run::start(python.env("PYTHONPATH", &own)).end();
+    assert_eq!((status, out.as_str()), (Some(0), "yes ['a b', '--c']\n"), "{err}");
+    let script = "console.log(process.execArgv.length, process.title, process.env.NODE_OPTIONS.split(' ')[0])";
+    let words = ["--quiet", "--endpoint", &endpoint, "--", "node", "-e", script];
+    let mut node = command(home.path(), &words);
+    let (status, out, err) = Run::start(node.env("NODE_OPTIONS", "--title=mine")).end();
+    assert_eq!((status, out.as_str()), (Some(0), "2 mine --title=mine\n"), "{err}");
+}
+
+/// Runs without a server share one; it ends with the last of them, and what it kept is still there.
+#[test]
+fn runs_share_one_server_that_lives_as_long_as_they_do() {
+    let home = tempfile::tempdir().unwrap();
+    // A port that nobody has: the one that a listener just gave up.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let words = ["--endpoint", &endpoint, "--", "cat"];
+    let page = |run: &mut Run| {
+        run.wait_for("address", |line| line.strip_prefix("spanwise: look at the traces on http://").map(str::to_owned))
+    };
+    let start = || Run::start(command(home.path(), &words).stdin(Stdio::piped()));
+    let (mut first, mut second) = (start(), start());
+    let address = page(&mut first);
+    assert_eq!(address, page(&mut second));
+    let http: u16 = address.trim_end_matches('/').rsplit(':').next().unwrap().parse().unwrap();
+    first.close_input();
+    let (status, _, err) = first.end();
+    assert_eq!(status, Some(0), "{err}");
+    assert!(err.contains("1 span in 1 trace") && err.contains("no findings"), "{err}");
+    assert_eq!(get(http, "/ready", &[]).0, 200);
+    second.close_input();
+    let (_, _, err) = second.end();
+    let again =
+        err.lines().find_map(|line| line.strip_prefix("spanwise: see them again: spanwise ")).unwrap().to_owned();
+    let started = std::time::Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", http)).is_ok() {
+        assert!(started.elapsed() < super::run_programs::START, "the shared server outlives its runs");
+        std::thread::park_timeout(std::time::Duration::from_millis(50));
+    }
+    let shown =
+        Command::new("sh").args(["-c", &format!("{} {again}", env!("CARGO_BIN_EXE_spanwise"))]).output().unwrap();
+    assert!(text(&shown.stdout).contains("cat cat"), "{again}: {}{}", text(&shown.stdout), text(&shown.stderr));
+}
+
+#[test]
+fn the_doctor_explains_and_sends_a_test_trace() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(&home.path().join("data"), &[]);
+    let endpoint = endpoint(&server);
+    let doctor = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spanwise"));
+        command.args(["doctor", "--no-server"]).args(words);
+        isolate(&mut command, home.path());
+        let output = command.output().unwrap();
+        (output.status.code(), text(&output.stdout))
+    };
+    let (status, out) = doctor(&["--endpoint", &endpoint, "--", "venv/bin/python", "stock.py"]);
+    assert_eq!(status, Some(0), "{out}");
+    for expected in ["Python: venv/bin/python is Python; its agent works", "PYTHONPATH=", "a test trace was taken"] {
+        assert!(out.contains(expected), "{expected}: {out}");
+    }
+    server.eventually("the test trace", |server| {
+        find(server, "{ resource.service.name = \"spanwise-doctor\" }").len() == 1
+    });
+    let (status, out) = doctor(&["--endpoint", "http://127.0.0.1:1", "--", "no-such-program"]);
+    assert_eq!(status, Some(1), "{out}");
+    assert!(out.contains("command not found") && out.contains("nothing listens at http://127.0.0.1:1"), "{out}");
+}

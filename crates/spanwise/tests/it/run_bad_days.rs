@@ -1,0 +1,173 @@
+//! Whatever goes wrong on our side costs traces, never the program.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::harness::{Server, text};
+use super::run_programs::{Run, command, find, get, programs, spans_of};
+
+fn endpoint(server: &Server) -> String {
+    format!("http://127.0.0.1:{}", server.port("otlp_http"))
+}
+
+const DEAD: &str = "http://127.0.0.1:1";
+
+#[test]
+fn agents_that_cannot_be_had_are_left_out() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(&home.path().join("data"), &[]);
+    let endpoint = endpoint(&server);
+    let run = |words: &[&str]| {
+        let mut all = vec!["--endpoint", endpoint.as_str(), "--"];
+        all.extend(words);
+        let mut command = command(home.path(), &all);
+        command
+            .env("SPANWISE_AGENTS_DIR", home.path().join("agents"))
+            .envs([("PIP_INDEX_URL", DEAD), ("PIP_FIND_LINKS", ""), ("PIP_RETRIES", "0"), ("PIP_NO_CACHE_DIR", "1")])
+            .envs([("npm_config_registry", DEAD), ("npm_config_fetch_retries", "0")])
+            .env("npm_config_cache", home.path().join("npm"));
+        Run::start(&mut command).end()
+    };
+    for (words, title) in
+        [(["venv/bin/python", "-c", "print('ran')"], "Python"), (["node", "-e", "console.log('ran')"], "Node.js")]
+    {
+        let (status, out, err) = run(&words);
+        assert_eq!((status, out.as_str()), (Some(0), "ran\n"), "{err}");
+        let warnings = err.lines().filter(|line| line.contains("warning:")).count();
+        assert!(err.contains(&format!("warning: no traces of {title}: ")) && warnings == 1, "{err}");
+    }
+    // The jar is there, and is none.
+    let jar = home.path().join("agents/java/2.23.0");
+    std::fs::create_dir_all(&jar).unwrap();
+    std::fs::write(jar.join("opentelemetry-javaagent.jar"), b"broken").unwrap();
+    std::fs::write(jar.join("spanwise-installed.json"), b"{}").unwrap();
+    let (status, _, err) = run(&["java", "-version"]);
+    assert_eq!(status, Some(0), "{err}");
+    assert!(err.contains("warning: no traces of Java: java does not start with it"), "{err}");
+}
+
+#[test]
+fn packages_that_clash_are_named() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(&home.path().join("data"), &[]);
+    let old = home.path().join("old/typing_extensions-4.0.0.dist-info");
+    std::fs::create_dir_all(&old).unwrap();
+    std::fs::write(old.join("METADATA"), "Metadata-Version: 2.1\nName: typing_extensions\nVersion: 4.0.0\n").unwrap();
+    let words =
+        ["--endpoint", &endpoint(&server), "--", "venv/bin/python", "-c", "import sys; print(sys.path[0] == '')"];
+    let mut python = command(home.path(), &words);
+    let (status, out, err) = Run::start(python.env("PYTHONPATH", home.path().join("old"))).end();
+    assert_eq!((status, out.as_str()), (Some(0), "True\n"), "{err}");
+    assert!(err.contains("its packages clash with the agent's: typing-extensions is 4.0.0"), "{err}");
+}
+
+#[test]
+fn without_a_server_the_program_runs() {
+    let home = tempfile::tempdir().unwrap();
+    let words = ["--endpoint", DEAD, "--no-server", "--", "venv/bin/python", "-c", "print('ran')"];
+    let (status, out, err) = Run::start(&mut command(home.path(), &words)).end();
+    assert_eq!((status, out.as_str()), (Some(0), "ran\n"), "{err}");
+    assert!(err.contains("warning: nothing listens at http://127.0.0.1:1 and --no-server forbids"), "{err}");
+    let words = ["--endpoint", "nonsense", "--", "sh", "-c", "echo ran; exit 4"];
+    let (status, out, err) = Run::start(&mut command(home.path(), &words)).end();
+    assert_eq!((status, out.as_str()), (Some(4), "ran\n"), "{err}");
+    assert!(err.contains("warning: cannot use the endpoint"), "{err}");
+}
+
+/// The server is killed while the programs run: they answer as before, print nothing, and end by SIGTERM in good time.
+#[test]
+fn a_server_that_dies_costs_only_spans() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(&home.path().join("data"), &[]);
+    let endpoint = endpoint(&server);
+    let start = |words: &[&str]| {
+        let mut all = vec!["--quiet", "--endpoint", endpoint.as_str(), "--"];
+        all.extend(words);
+        Run::start(&mut command(home.path(), &all))
+    };
+    let (mut stock, mut audit) = (start(&["venv/bin/python", "stock.py"]), start(&["node", "audit.cjs"]));
+    let (stock_port, audit_port) = (stock.port(), audit.port());
+    assert_eq!(get(stock_port, "/slow", &[]), (200, "ok".to_owned()));
+    server.eventually("a first trace", |server| !find(server, "{ name = \"GET /slow\" }").is_empty());
+    server.kill();
+    for _ in 0..50 {
+        assert_eq!(get(stock_port, "/slow", &[]), (200, "ok".to_owned()));
+        assert_eq!(get(audit_port, "/", &[]), (200, "noted".to_owned()));
+    }
+    for run in [stock, audit] {
+        run.signal("TERM");
+        let (status, _, err) = run.end();
+        assert_eq!((status, err.as_str()), (Some(143), ""));
+    }
+}
+
+/// No home directory to write to: agents, data and hooks find another place, or are done without.
+#[test]
+fn a_home_that_cannot_be_written() {
+    let home = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let words = ["--endpoint", &endpoint, "--", "venv/bin/python", "-c", "print('ran')"];
+    let mut python = command(home.path(), &words);
+    python.env("HOME", "/dev/null").env("TMPDIR", home.path()).env_remove("XDG_DATA_HOME").env_remove("XDG_CACHE_HOME");
+    let (status, out, err) = Run::start(&mut python).end();
+    assert_eq!((status, out.as_str()), (Some(0), "ran\n"), "{err}");
+    assert!(err.contains("tracing Python") && !err.contains("warning"), "{err}");
+}
+
+fn requests_of_workers(home: &Path, server: &Server, name: &str, words: &[&str]) {
+    let endpoint = endpoint(server);
+    let mut all = vec!["--quiet", "--service", name, "--endpoint", endpoint.as_str(), "--"];
+    all.extend(words);
+    let mut run = Run::start(&mut command(home, &all));
+    let port = run.wait_for("port", |line| {
+        let line = line.strip_prefix("PORT ").or_else(|| line.split("Listening at: http://127.0.0.1:").nth(1))?;
+        line.split(' ').next()?.parse().ok()
+    });
+    for _ in 0..40 {
+        assert_eq!(get(port, "/slow", &[]).0, 200);
+    }
+    run.signal("TERM");
+    let (status, _, err) = run.end();
+    assert!(matches!(status, Some(0 | 143)), "{status:?}: {err}");
+    let query = format!("{{ resource.service.name = \"{name}\" && kind = server }}");
+    server.eventually("every request of every worker", |server| find(server, &query).len() == 40);
+    let workers: std::collections::BTreeSet<String> = find(server, &query)
+        .iter()
+        .flat_map(|id| spans_of(server, id))
+        .map(|span| span["attributes"]["worker"].to_string() + &span["resource"]["process.pid"].to_string())
+        .collect();
+    assert!(!workers.is_empty());
+}
+
+#[test]
+fn programs_that_fork() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(&home.path().join("data"), &[]);
+    let gunicorn = ["venv/bin/gunicorn", "--workers", "3", "--bind", "127.0.0.1:0", "stock:app"];
+    requests_of_workers(home.path(), &server, "gunicorn", &gunicorn);
+    let cluster = "const cluster = require('node:cluster'); const http = require('node:http');
+        if (cluster.isPrimary) { for (let i = 0; i < 3; i++) cluster.fork(); let up = 0;
+            cluster.on('listening', (w, a) => { if (++up === 3) console.log('PORT ' + a.port); });
+            process.on('SIGTERM', () => { for (const w of Object.values(cluster.workers)) w.kill('SIGTERM');
+                cluster.on('exit', () => { if (Object.keys(cluster.workers).length === 0) process.exit(0); }); });
+        } else { http.createServer((q, r) => r.end('ok')).listen(0, '127.0.0.1'); }";
+    let file = home.path().join("cluster.cjs");
+    std::fs::write(&file, cluster).unwrap();
+    requests_of_workers(home.path(), &server, "cluster", &["node", file.to_str().unwrap()]);
+}
+
+/// `agents list` and an air-gapped directory.
+#[test]
+fn agents_are_listed() {
+    let run = |words: &[&str]| Command::new(env!("CARGO_BIN_EXE_spanwise")).args(words).output().unwrap();
+    let directory = super::run_programs::agents_dir();
+    let _ = programs();
+    let words = ["agents", "install", "python", "--agents-dir", directory.to_str().unwrap()];
+    let output = run(&words);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let output = run(&["agents", "list", "--format", "json", "--agents-dir", directory.to_str().unwrap()]);
+    let list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let is_python = |entry: &serde_json::Value| entry["runtime"] == "python" && entry["current"] == true;
+    assert!(list["installed"].as_array().unwrap().iter().any(is_python), "{list}");
+}

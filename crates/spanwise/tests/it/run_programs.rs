@@ -1,0 +1,253 @@
+//! Small real programs in Python, Node.js and Java (`programs/`), with what they need, installed once into the cache.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use serde_json::Value as Json;
+
+use super::harness::{Server, request};
+
+const SOURCES: &[(&str, &str)] = &[
+    ("stock.py", include_str!("programs/stock.py")),
+    ("front.mjs", include_str!("programs/front.mjs")),
+    ("audit.cjs", include_str!("programs/audit.cjs")),
+    ("Price.java", include_str!("programs/Price.java")),
+    ("Invoices.java", include_str!("programs/Invoices.java")),
+    ("log4j2.xml", include_str!("programs/log4j2.xml")),
+    ("requirements.txt", include_str!("programs/requirements.txt")),
+    ("pom.xml", include_str!("programs/pom.xml")),
+    ("package.json", include_str!("programs/package.json")),
+    ("package-lock.json", include_str!("programs/package-lock.json")),
+];
+
+/// A busy machine starts a JVM with an agent in this time.
+pub const START: Duration = Duration::from_secs(120);
+
+fn cache() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.unwrap_or_else(|| Path::new(&std::env::var_os("HOME").unwrap()).join(".cache"));
+    cache.join("spanwise")
+}
+
+/// The user's own: a warm one is used, a cold one is filled by the first run.
+pub fn agents_dir() -> PathBuf {
+    cache().join("agents")
+}
+
+fn must(command: &mut Command) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}{}", text(&output.stdout), text(&output.stderr));
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The directory with all programs ready to start: `venv`, `node_modules`, `jars`, `price.jar`.
+pub fn programs() -> &'static Path {
+    static READY: OnceLock<PathBuf> = OnceLock::new();
+    READY.get_or_init(|| {
+        let parts = SOURCES.iter().flat_map(|(name, source)| name.bytes().chain(source.bytes()));
+        let hash = parts.fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        let parent = cache().join("test-programs");
+        std::fs::create_dir_all(&parent).unwrap();
+        let lock = std::fs::File::create(parent.join("lock")).unwrap();
+        lock.lock().unwrap();
+        let directory = parent.join(format!("{hash:016x}"));
+        if !directory.join("ready").is_file() {
+            let _ = std::fs::remove_dir_all(&parent);
+            std::fs::create_dir_all(&directory).unwrap();
+            install(&directory);
+            std::fs::write(directory.join("ready"), b"").unwrap();
+        }
+        directory
+    })
+}
+
+fn install(directory: &Path) {
+    for (name, source) in SOURCES {
+        std::fs::write(directory.join(name), source).unwrap();
+    }
+    let run = |program: &str, arguments: &[&str]| must(Command::new(program).args(arguments).current_dir(directory));
+    run("python3", &["-m", "venv", "venv"]);
+    run("venv/bin/pip", &["install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt"]);
+    run("npm", &["ci", "--no-audit", "--no-fund", "--loglevel=error"]);
+    let copy = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
+    run("mvn", &["-q", "-B", copy, "-DoutputDirectory=jars", "-DincludeScope=runtime"]);
+    run("javac", &["-cp", "jars/*", "-d", "classes", "Price.java", "Invoices.java"]);
+    std::fs::copy(directory.join("log4j2.xml"), directory.join("classes/log4j2.xml")).unwrap();
+    let mut jars: Vec<String> = std::fs::read_dir(directory.join("jars"))
+        .unwrap()
+        .map(|entry| format!("jars/{}", entry.unwrap().file_name().to_string_lossy()))
+        .filter(|name| name.contains("log4j"))
+        .collect();
+    jars.sort();
+    let manifest = format!("Main-Class: Price\nClass-Path: {}\n", jars.join(" "));
+    std::fs::write(directory.join("manifest"), manifest).unwrap();
+    run("jar", &["cfm", "price.jar", "manifest", "-C", "classes", "."]);
+}
+
+/// A program under `spanwise run`, with what it has printed so far.
+pub struct Run {
+    child: Child,
+    pub out: Arc<Mutex<String>>,
+    pub err: Arc<Mutex<String>>,
+}
+
+fn collect(stream: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let all = Arc::new(Mutex::new(String::new()));
+    let copy = Arc::clone(&all);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let mut all = copy.lock().unwrap();
+            all.push_str(&line);
+            all.push('\n');
+        }
+    });
+    all
+}
+
+/// `spanwise run` with an environment of its own: no other tests' server, data or variables.
+pub fn command(home: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spanwise"));
+    command.arg("run").args(arguments);
+    isolate(&mut command, home);
+    command
+}
+
+pub fn isolate(command: &mut Command, home: &Path) {
+    command.env("XDG_DATA_HOME", home.join("share")).env("SPANWISE_AGENTS_DIR", agents_dir());
+    command.stdin(Stdio::null()).current_dir(programs());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy().into_owned();
+        if text.starts_with("OTEL_") || text == "TRACEPARENT" || text == "SPANWISE_DATA_DIR" {
+            command.env_remove(name);
+        }
+    }
+}
+
+impl Run {
+    pub fn start(command: &mut Command) -> Run {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let out = collect(child.stdout.take().unwrap());
+        let err = collect(child.stderr.take().unwrap());
+        Run { child, out, err }
+    }
+
+    /// Waits for a line on standard output or error that `pick` accepts.
+    pub fn wait_for<T>(&mut self, what: &str, pick: impl Fn(&str) -> Option<T>) -> T {
+        let started = Instant::now();
+        loop {
+            let printed = format!("{}{}", self.out.lock().unwrap(), self.err.lock().unwrap());
+            if let Some(found) = printed.lines().find_map(&pick) {
+                return found;
+            }
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none() && started.elapsed() < START, "no {what}, {ended:?}: {printed}");
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    /// The port that the program says it listens on.
+    pub fn port(&mut self) -> u16 {
+        self.wait_for("PORT", |line| line.strip_prefix("PORT ")?.parse().ok())
+    }
+
+    pub fn close_input(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    /// Exit status, and both outputs in full.
+    pub fn end(mut self) -> (Option<i32>, String, String) {
+        let started = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(started.elapsed() < START, "does not end: {}", self.err.lock().unwrap());
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        let status = self.child.wait().unwrap().code();
+        // The readers end with the pipes.
+        while Arc::strong_count(&self.out) > 1 || Arc::strong_count(&self.err) > 1 {
+            assert!(started.elapsed() < START, "its output stays open");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        let (out, err) = (self.out.lock().unwrap().clone(), self.err.lock().unwrap().clone());
+        (status, out, err)
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if self.child.try_wait().unwrap().is_none() {
+            self.signal("TERM");
+            let started = Instant::now();
+            while self.child.try_wait().unwrap().is_none() && started.elapsed() < Duration::from_secs(10) {
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// A GET of a program; status and body.
+pub fn get(port: u16, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    let answer = request(port, "GET", path, headers, b"").unwrap();
+    (answer.status, text(&answer.body))
+}
+
+/// Ids of all traces that a TraceQL query finds.
+pub fn find(server: &Server, query: &str) -> Vec<String> {
+    let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let answer = server.json("http", &format!("/api/spanwise/search?q={encoded}&limit=1000"));
+    let traces = answer["traces"].as_array().unwrap();
+    traces.iter().map(|trace| trace["trace_id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The spans of the one trace that a query finds, once it has this many.
+pub fn spans(server: &Server, query: &str, count: usize) -> Vec<Json> {
+    server.eventually(&format!("{count} spans of {query}"), |server| {
+        let ids = find(server, query);
+        ids.len() == 1 && spans_of(server, &ids[0]).len() >= count
+    });
+    spans_of(server, &find(server, query)[0])
+}
+
+pub fn spans_of(server: &Server, id: &str) -> Vec<Json> {
+    let answer = server.get("http", &format!("/api/spanwise/traces/{id}"));
+    if answer.status != 200 {
+        return Vec::new();
+    }
+    let trace: Json = serde_json::from_slice(&answer.body).unwrap();
+    trace["spans"].as_array().unwrap().clone()
+}
+
+/// The one span of a service, kind and name.
+pub fn one<'a>(spans: &'a [Json], service: &str, kind: &str, name: &str) -> &'a Json {
+    let is_it = |span: &&Json| span["service"] == service && span["kind"] == kind && span["name"] == name;
+    let found: Vec<&Json> = spans.iter().filter(is_it).collect();
+    let all: Vec<String> =
+        spans.iter().map(|span| format!("{} {} {}", span["service"], span["kind"], span["name"])).collect();
+    assert_eq!(found.len(), 1, "{service} {kind} {name} among {all:#?}");
+    found[0]
+}
+
+/// Whether a span lies below another, however deep.
+pub fn is_below(spans: &[Json], span: &Json, ancestor: &Json) -> bool {
+    let mut at = span;
+    for _ in 0..spans.len() {
+        if at["parent_span_id"] == ancestor["span_id"] {
+            return true;
+        }
+        let Some(parent) = spans.iter().find(|other| other["span_id"] == at["parent_span_id"]) else { return false };
+        at = parent;
+    }
+    false
+}

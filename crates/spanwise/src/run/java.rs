@@ -82,6 +82,8 @@ pub fn prepare(
     if std::env::var_os("SPANWISE_DEBUG").is_none() {
         set_default(variables, "OTEL_JAVAAGENT_LOGGING", "none");
     }
+    // A JVM's end must not hang on a receiver that is gone: what cannot be sent at once is dropped.
+    set_default(variables, "OTEL_JAVA_EXPORTER_OTLP_RETRY_DISABLED", "true");
     if found.is_direct_java {
         arguments.push(agent.into());
         // With an agent, class data sharing only makes the JVM print a warning.

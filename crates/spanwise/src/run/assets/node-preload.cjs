@@ -9,6 +9,7 @@ const { pathToFileURL } = require('node:url');
 const { isMainThread, parentPort } = require('node:worker_threads');
 
 const mark = Symbol.for('spanwise.preload');
+const timeout = 'OTEL_EXPORTER_OTLP_TIMEOUT';
 const probing = process.env.SPANWISE_PROBE === '1';
 // Package managers run the program; they are not the program.
 const isPackageManager = /[\\/](npm|npx|yarn|yarnpkg|pnpm|pnpx|corepack)(-cli)?(\.[cm]?js)?$/.test(process.argv[1] || '');
@@ -36,8 +37,13 @@ function start() {
   if (!process.env.OTEL_SERVICE_NAME && !/(^|,)\s*service\.name=/.test(process.env.OTEL_RESOURCE_ATTRIBUTES || '')) {
     options.serviceName = serviceName();
   }
+  // A receiver on this machine answers at once or is not there: a program's end does not wait ten seconds for it.
+  const endpoint = process.env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT || process.env.OTEL_EXPORTER_OTLP_ENDPOINT || '';
+  const isBounded = /^http:\/\/(127\.0\.0\.1|localhost|\[::1\])(:|\/|$)/.test(endpoint) && !process.env[timeout];
+  if (isBounded) process.env[timeout] = '2000';
   const sdk = new NodeSDK(options);
   sdk.start();
+  if (isBounded) delete process.env[timeout];
   hookModules(agent, instrumentations);
   let stopped;
   const stop = () => (stopped ??= Promise.resolve(sdk.shutdown()).catch(() => {}));

@@ -2,6 +2,7 @@
 instrumentation from a directory of its own, which comes last on the path: the program's own packages win. Whatever goes
 wrong here is swallowed: the program runs without traces."""
 
+import atexit
 import os
 import sys
 
@@ -109,6 +110,16 @@ def _start(kind, name, rest):
             instrumentor.instrument(inject_trace_context=True)
 
 
+def _finish():
+    """Sends what has ended, for at most two seconds, and stops; the SDK alone would try for half a minute."""
+    from opentelemetry import trace
+
+    provider = trace.get_tracer_provider()
+    processors = getattr(getattr(provider, "_active_span_processor", None), "_span_processors", ())
+    for batch in filter(None, (getattr(processor, "_batch_processor", None) for processor in processors)):
+        batch.shutdown(timeout_millis=2000)
+
+
 def _keep_signal():
     """SIGTERM ends a program without a handler, as it would without us, after at most two seconds for its last spans."""
     import signal
@@ -118,13 +129,10 @@ def _keep_signal():
         return
 
     def end(number, frame):
-        from opentelemetry import trace
-
-        # In a thread of its own: this one may hold a lock that the flush needs.
-        flush = getattr(trace.get_tracer_provider(), "force_flush", lambda timeout: None)
-        thread = threading.Thread(target=flush, args=(2000,), daemon=True)
+        # In a thread of its own: this one may hold a lock that it needs.
+        thread = threading.Thread(target=_finish, daemon=True)
         thread.start()
-        thread.join(2)
+        thread.join(3)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
@@ -194,6 +202,8 @@ if os.environ.get("SPANWISE_PROBE") != "1":
             # An environment that `spanwise run` did not look at is looked at here.
             if sys.prefix == os.environ.get("SPANWISE_PYTHON_PREFIX") or not _clashes(_side):
                 _start(*_words)
+                # Before the SDK's own, which was registered earlier.
+                atexit.register(_finish)
                 _keep_signal()
             else:
                 sys.path.remove(_side)

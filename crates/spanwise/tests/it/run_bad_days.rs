@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::harness::{Server, text};
-use super::run_programs::{Run, command, find, get, programs, spans_of};
+use super::run_programs::{Run, command, find, get, programs};
 
 fn endpoint(server: &Server) -> String {
     format!("http://127.0.0.1:{}", server.port("otlp_http"))
@@ -132,12 +132,6 @@ fn requests_of_workers(home: &Path, server: &Server, name: &str, words: &[&str])
     assert!(matches!(status, Some(0 | 143)), "{status:?}: {err}");
     let query = format!("{{ resource.service.name = \"{name}\" && kind = server }}");
     server.eventually("every request of every worker", |server| find(server, &query).len() == 40);
-    let workers: std::collections::BTreeSet<String> = find(server, &query)
-        .iter()
-        .flat_map(|id| spans_of(server, id))
-        .map(|span| span["attributes"]["worker"].to_string() + &span["resource"]["process.pid"].to_string())
-        .collect();
-    assert!(!workers.is_empty());
 }
 
 #[test]

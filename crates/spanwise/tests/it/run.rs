@@ -147,7 +147,7 @@ fn a_script_with_programs_of_two_runtimes() {
 #[test]
 fn a_plain_command_is_a_span_and_runs_inside_it_join() {
     let home = tempfile::tempdir().unwrap();
-    let server = Server::start(&home.path().join("data"), &[]);
+    let server = Server::start(&home.path().join("share/spanwise"), &[]);
     let endpoint = endpoint(&server);
     let spanwise = env!("CARGO_BIN_EXE_spanwise");
     let script = format!("{spanwise} run --service inner -- ls build >/dev/null 2>&1; exit 3");

@@ -1,6 +1,7 @@
 //! Small real programs in Python, Node.js and Java (`programs/`), with what they need, installed once into the cache.
 
 use std::io::{BufRead as _, BufReader, Read};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -172,7 +173,9 @@ impl Run {
             assert!(started.elapsed() < START, "does not end: {}", self.err.lock().unwrap());
             std::thread::park_timeout(Duration::from_millis(10));
         }
-        let status = self.child.wait().unwrap().code();
+        let status = self.child.wait().unwrap();
+        // With nothing to do afterwards the program takes the place of `spanwise run`: then the signal itself is seen.
+        let status = status.code().or_else(|| Some(128 + status.signal()?));
         // The readers end with the pipes.
         while Arc::strong_count(&self.out) > 1 || Arc::strong_count(&self.err) > 1 {
             assert!(started.elapsed() < START, "its output stays open");

@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cac
 CARGO ?= cargo
 DEMO_ARGS ?=
 
-.PHONY: help test demo build bench fmt lint ui crash clean
+.PHONY: help test demo build bench fmt lint ui browser screenshots crash clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -32,6 +32,14 @@ fmt: ## format all sources
 lint: ## formatting and clippy
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --profile ci --workspace --all-targets -- -D warnings
+
+browser: ui ## the page's flows in a real browser
+	@$(CARGO) build --profile ci -p spanwise
+	@scripts/browser.sh
+
+screenshots: ui ## take the pictures of docs/screenshots anew
+	@$(CARGO) build --profile ci -p spanwise
+	@PICTURES=../docs/screenshots scripts/browser.sh
 
 ui: ## build the page into ui/dist
 	@scripts/ui.sh

@@ -22,6 +22,8 @@ step 'formatting' cargo fmt --all --check
 step 'clippy' cargo clippy --quiet --profile ci --workspace --all-targets -- -D warnings
 step 'tests' cargo test --quiet --profile ci --workspace
 
+step 'browser' scripts/browser.sh
+
 # The real shop through the real program: its failed checkouts are listed with links.
 demo() {
     timeout 600 scripts/demo.sh --exit >.run/demo.txt 2>&1 && grep -q 'errors  gateway POST /checkout .*/trace/' .run/demo.txt ||

@@ -23,6 +23,7 @@ use spanwise_store::{Store, StoreConfig};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::mutes_api::Mutes;
 use crate::api::{App, jaeger_api, page_api, tempo_api, web};
 use crate::exporter::{self, StoreExporterConfig};
 
@@ -201,6 +202,8 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
             listeners: listeners.clone(),
             ready: Arc::clone(&ready),
             hosts: Arc::new(options.allow_hosts.clone()),
+            mutes: Arc::new(Mutes::open(Arc::new(RealDisk), options.store_dir())),
+            answers: Arc::default(),
         };
         let (http, address) = servers.bind(&host, 16686, is_free, "http", &listeners).await?;
         let (tempo, _) = servers.bind(&host, 3200, is_free, "tempo", &listeners).await?;

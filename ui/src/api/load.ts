@@ -6,6 +6,16 @@ export interface Loaded<T> {
   isLoading: boolean;
 }
 
+/** A number that grows while the page is in sight: what depends on it is loaded again. */
+export function useTick(everyMs: number): number {
+  const [tick, setTick] = useState(0);
+  useEffect(() => {
+    const timer = setInterval(() => !document.hidden && setTick((before) => before + 1), everyMs);
+    return () => clearInterval(timer);
+  }, [everyMs]);
+  return tick;
+}
+
 /** Loads whenever `key` changes; the value before stays until the next is there. */
 export function useLoaded<T>(key: string, load: (signal: AbortSignal) => Promise<T>): Loaded<T> {
   const [state, setState] = useState<Loaded<T>>({ isLoading: true });

@@ -7,6 +7,8 @@ export interface ServiceCount {
 export interface Root {
   service: string;
   operation: string;
+  /** The normalised operation, as entry points are named. */
+  entry?: string;
 }
 
 export interface TraceSummary {
@@ -27,7 +29,7 @@ export interface SearchAnswer {
   oldest_unix_nano: string | null;
 }
 
-/** Attributes and the like are there only once a span is fetched whole. */
+/** One span, whole. */
 export interface Span {
   span_id: string;
   parent_span_id: string | null;
@@ -48,7 +50,8 @@ export interface Span {
   links?: { trace_id: string; span_id: string; attributes?: Record<string, unknown> }[];
 }
 
-export interface Trace {
+/** A trace as columns; arrays in tree order. */
+export interface TraceColumns {
   trace_id: string;
   root: Root | null;
   start_unix_nano: string;
@@ -56,13 +59,243 @@ export interface Trace {
   span_count: number;
   error_count: number;
   services: ServiceCount[];
-  spans: Span[];
-  critical_path: { segments: { span_id: string | null; start_ns: number; end_ns: number }[]; by_service: { service: string; ns: number }[] };
+  critical_path: { mode: string; segments: [number | null, number, number][]; by_service: { service: string; ns: number }[] };
+  /** Client's place, server's place, before, wire out, server, wire back, after. */
+  ledger: [number, number | null, number, number, number, number, number][];
+  findings: Finding[];
+  columns: {
+    services: string[];
+    names: string[];
+    operations: string[];
+    ids: string;
+    parent: number[];
+    service: number[];
+    name: number[];
+    operation: number[];
+    kind: number[];
+    start_ns: number[];
+    duration_ns: number[];
+    self_ns: number[];
+    critical_ns: number[];
+    status: number[];
+    flags: [number, string[]][];
+    messages: [number, string][];
+    events: [number, number][];
+  };
+}
+
+export interface TraceEvents {
+  events: { place: number; time_ns: number; name: string; attributes: Record<string, unknown> }[];
+  total: number;
+}
+
+export interface Kinds {
+  shares: number[];
+  kinds: { spans: number; need?: number; quantiles_ns?: number[] }[];
+  of_span: (number | null)[];
+  entry: { traces: number; need: number; p50_ns: number; p95_ns: number; percentile: number };
+  typical: { trace_id: string; duration_ns: number } | null;
+  traces: number;
+  complete: boolean;
 }
 
 export interface Status {
   version: string;
+  spans_received: number;
   spans_stored: number;
+  store_bytes: number;
+  blocks: number;
   newest_unix_nano: string | null;
+  oldest_unix_nano: string | null;
   listeners: Record<string, string>;
+  discarded_requests: number;
+}
+
+export interface Finding {
+  id: string;
+  kind: string;
+  title: string;
+  service: string;
+  operation: string;
+  subject: Record<string, unknown>;
+  traces_affected: number;
+  traces_seen: number;
+  cost: { typical_ms: number; p99_ms: number; total_ms: number };
+  evidence: string[];
+  examples: string[];
+  first_seen: string;
+  last_seen: string;
+  confidence: string;
+}
+
+export interface Insights {
+  window: { start: string; end: string };
+  traces: number;
+  spans: number;
+  complete: boolean;
+  findings: Finding[];
+  not_enough_data: { kind: string; service: string; operation: string; have: number; need: number }[];
+}
+
+export interface Mute {
+  finding: string;
+  reason: string;
+  until: string | null;
+  muted_at: string;
+}
+
+export interface Requests {
+  name: string;
+  requests: number;
+  errors: number;
+  roots: number;
+  rate_per_s: number | null;
+  p50_ms: number;
+  p95_ms: number;
+  p99_ms: number;
+  max_ms: number;
+}
+
+export interface ServiceSummary extends Requests {
+  spans: number;
+  critical_ms: number;
+  per_point: number[];
+  errors_per_point: number[];
+  operations: Requests[];
+}
+
+export interface ServicesAnswer {
+  services: ServiceSummary[];
+  window: { start: string; end: string };
+  traces: number;
+  spans: number;
+  complete: boolean;
+}
+
+export interface HeatmapAnswer {
+  from_unix_nano: string;
+  to_unix_nano: string;
+  columns: number;
+  edges_ns: number[];
+  /** Column, row, traces, of them failed, an example's id. */
+  cells: [number, number, number, number, string][];
+  traces: number;
+  p50_ns: number;
+  p95_ns: number;
+  p99_ns: number;
+  complete: boolean;
+}
+
+export interface MapNumbers {
+  calls: number;
+  errors: number;
+  critical_ms: number;
+  p50_ms: number;
+  p95_ms: number;
+  p99_ms: number;
+}
+
+export interface MapNode extends MapNumbers {
+  id: string;
+  name: string;
+  kind: 'service' | 'store' | 'queue' | 'host';
+  system: string | null;
+  uninstrumented: boolean;
+}
+
+export interface MapEdge extends MapNumbers {
+  from: string;
+  to: string;
+  traces: number;
+}
+
+export interface MapAnswer {
+  nodes: MapNode[];
+  edges: MapEdge[];
+  entry_ms: number;
+  left_out: number;
+  traces: number;
+  spans: number;
+  complete: boolean;
+}
+
+export interface TreeNode {
+  depth: number;
+  service: string;
+  operation: string;
+  is_call: boolean;
+  own_ms: number;
+  total_ms: number;
+  calls: number;
+}
+
+export interface EntryGroup {
+  traces: number;
+  need?: number;
+  mean_ms?: number;
+  from_ms?: number;
+  to_ms?: number;
+  nodes: TreeNode[];
+  examples?: string[];
+}
+
+export interface EntryShape {
+  shape: string;
+  traces: number;
+  errors: number;
+  p50_ms: number;
+  p95_ms: number;
+  max_ms: number;
+  harm_ms: number;
+  example: string;
+  /** Depth, start and length as shares of the root's, service, whether it failed. */
+  picture: [number, number, number, string, boolean][];
+}
+
+export interface EntryAnswer {
+  service: string;
+  operation: string;
+  traces: number;
+  errors: number;
+  p50_ms: number;
+  p95_ms: number;
+  p99_ms: number;
+  max_ms: number;
+  typical: EntryGroup;
+  slowest: EntryGroup;
+  shapes: EntryShape[];
+  shapes_in_all: number;
+  complete: boolean;
+}
+
+export interface ComparedShare {
+  traces: number;
+  of: number;
+  share: number;
+  median: number | null;
+}
+
+export interface Difference {
+  type: 'value' | 'absent' | 'number';
+  key: string;
+  value: string | null;
+  selection: ComparedShare;
+  baseline: ComparedShare;
+  difference: number;
+  interval: [number, number] | null;
+  lift: number | null;
+  p_value: number;
+  q_value: number;
+  same: { key: string; value: string | null }[];
+  explained_by: { key: string; value: string | null } | null;
+  confidence: string;
+}
+
+export interface Comparison {
+  selection: { traces: number; adjusted: number };
+  baseline: { traces: number; adjusted: number };
+  complete: boolean;
+  tested: number;
+  differences: Difference[];
+  not_enough_data: { have: number; need: number } | null;
 }

@@ -1,4 +1,4 @@
-/** The form's fields, as the address holds them. */
+/** The form's fields; the query in the address says them. */
 export interface Form {
   service: string;
   operation: string;
@@ -17,6 +17,25 @@ export function formQuery(form: Form): string {
     form.errors && 'status = error',
   ].filter(Boolean);
   return conditions.length > 0 ? `{ ${conditions.join(' && ')} }` : '{}';
+}
+
+/** The form as a query says it: what the form itself wrote is read back, the rest of a query stands in its line alone. */
+export function formOf(query: string): Form {
+  const text = (pattern: RegExp) => {
+    const found = pattern.exec(query)?.[1];
+    if (found === undefined) return '';
+    try {
+      return String(JSON.parse(found));
+    } catch {
+      return '';
+    }
+  };
+  return {
+    service: text(/\bresource\.service\.name = ("(?:[^"\\]|\\.)*")/),
+    operation: text(/(?:^|[\s{(])name = ("(?:[^"\\]|\\.)*")/),
+    minDuration: /(?:^|[\s{(])duration >= (\d+(?:ms|s))/.exec(query)?.[1] ?? '',
+    errors: /(?:^|[\s{(])status = error\b/.test(query),
+  };
 }
 
 /** Names that continue the word before the caret, and where that word begins. */

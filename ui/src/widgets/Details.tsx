@@ -1,9 +1,88 @@
-import { spanDetails } from '../api/client';
-import { useLoaded } from '../api/load';
-import type { Span } from '../api/types';
+import type { Finding, Span } from '../api/types';
+import { serviceColour } from '../base/colour';
 import { duration } from '../base/format';
+import { address } from '../base/location';
+import type { LedgerLine } from '../model/trace';
+import { Copy } from './Copy';
+import { Link } from './Link';
+import { Ghost } from './States';
+import { Service } from './Service';
 
-function Table({ title, values }: { title: string; values?: Record<string, unknown> }) {
+export interface Known {
+  id: string;
+  service: string;
+  name: string;
+  operation: string;
+  kind: string;
+  durationNs: number;
+  selfNs: number;
+  criticalNs: number;
+  startNs: number;
+  failed: boolean;
+  message?: string;
+  flags: string[];
+  ledger?: LedgerLine;
+  among: { percentile: number; spans: number; medianNs: number } | null;
+  findings: Finding[];
+}
+
+interface Properties {
+  known: Known;
+  full?: Span;
+  error?: Error;
+  close: () => void;
+  goTo: (place: number) => void;
+}
+
+/** Everything that is known of one span. */
+export function Details({ known, full, error, close, goTo }: Properties) {
+  const { ledger } = known;
+  const server = ledger?.server;
+  return (
+    <aside className="details" aria-label="Span details">
+      <header>
+        <h2>{known.name || '(no name)'}</h2>
+        <button type="button" className="quiet" onClick={close} aria-label="Close details">✕</button>
+      </header>
+      <p className="meta"><Service name={known.service} /> <span className="chip">{known.kind}</span> {known.failed && <span className="chip error">✕ error</span>}{known.flags.map((flag) => <span key={flag} className="chip warning">{flag.replace('_', ' ')}</span>)}</p>
+      <dl className="facts">
+        <div><dt>Duration</dt><dd>{duration(known.durationNs)}</dd></div>
+        <div><dt>Own time</dt><dd>{duration(known.selfNs)}</dd></div>
+        <div><dt>Critical path</dt><dd>{known.criticalNs > 0 ? duration(known.criticalNs) : 'not on it'}</dd></div>
+        <div><dt>Starts at</dt><dd>{duration(known.startNs)}</dd></div>
+      </dl>
+      {known.among && <p className="small soft">Slower than {known.among.percentile.toFixed(known.among.percentile > 99 ? 1 : 0)} % of {known.among.spans} spans of its kind; their median is {duration(known.among.medianNs)}.</p>}
+      {(known.message || full?.status_message) && <p className="error message">{known.message || full?.status_message}</p>}
+      {known.findings.map((finding) => <p key={finding.id} className="finding-line">{finding.title}</p>)}
+      {ledger && <LedgerBar known={known} ledger={ledger} />}
+      {server !== null && server !== undefined && <p className="small"><button type="button" className="link" onClick={() => goTo(server)}>Go to the answering span</button></p>}
+      <p className="small ids"><code>{known.id}</code> <Copy text={known.id}>Copy id</Copy></p>
+      {error && <p className="error">{error.message}</p>}
+      {!full && !error && <Ghost lines={6} />}
+      {full && (
+        <>
+          <Values title="Attributes" values={full.attributes} scope="span" />
+          {(full.events ?? []).map((event, at) => (
+            <Values key={at} title={`Event: ${event.name}`} values={{ ...event.attributes, ...(event.time_ns !== undefined && { 'after the start': duration(event.time_ns - known.startNs) }) }} />
+          ))}
+          {(full.links ?? []).map((link, at) => (
+            <p key={at} className="small">Link to <Link href={`/trace/${link.trace_id}?span=${link.span_id}`}>{link.trace_id}</Link></p>
+          ))}
+          <Values title="Resource" values={full.resource} scope="resource" />
+          {full.scope?.name && <p className="small muted">Scope {full.scope.name} {full.scope.version}</p>}
+          <details>
+            <summary>JSON</summary>
+            <Copy text={() => JSON.stringify(full, null, 2)}>Copy JSON</Copy>
+            <pre tabIndex={0}>{JSON.stringify(full, null, 2)}</pre>
+          </details>
+        </>
+      )}
+    </aside>
+  );
+}
+
+/** A table of keys and values; values of spans and resources find others like them. */
+function Values({ title, values, scope }: { title: string; values?: Record<string, unknown>; scope?: 'span' | 'resource' }) {
   const entries = Object.entries(values ?? {});
   if (entries.length === 0) return null;
   return (
@@ -13,8 +92,13 @@ function Table({ title, values }: { title: string; values?: Record<string, unkno
         <tbody>
           {entries.map(([key, value]) => (
             <tr key={key}>
-              <th>{key}</th>
-              <td>{typeof value === 'string' ? value : JSON.stringify(value)}</td>
+              <th scope="row">{key}</th>
+              <td>
+                {typeof value === 'string' ? value : JSON.stringify(value)}
+                {scope && ['string', 'number', 'boolean'].includes(typeof value) && (
+                  <Link className="like" title={`Search traces with this ${key}`} aria-label={`Search traces with this ${key}`} href={address('/search', { window: 'all', q: `{ ${scope}.${/^[\w.]+$/.test(key) ? key : JSON.stringify(key)} = ${JSON.stringify(value)} }` })}>⌕</Link>
+                )}
+              </td>
             </tr>
           ))}
         </tbody>
@@ -23,44 +107,34 @@ function Table({ title, values }: { title: string; values?: Record<string, unkno
   );
 }
 
-/** Everything that is known of one span. */
-export function Details({ traceId, span, close }: { traceId: string; span: Span; close: () => void }) {
-  const loaded = useLoaded(`${traceId}/${span.span_id}`, (signal) => spanDetails(traceId, span.span_id, signal));
-  const full = loaded.value?.span_id === span.span_id ? loaded.value : undefined;
+/** One call, from the caller's wait before it to the caller's work after it. */
+function LedgerBar({ known, ledger }: { known: Known; ledger: LedgerLine }) {
+  const parts: [string, number, string][] = [
+    ['before, in the caller', ledger.before, 'ledger-caller'],
+    ['wire out', ledger.wireOut, 'ledger-wire'],
+    [ledger.server === null ? 'the call (its server sends no spans)' : 'server', ledger.inServer, 'ledger-server'],
+    ['wire back', ledger.wireBack, 'ledger-wire'],
+    ['after, in the caller', ledger.after, 'ledger-caller'],
+  ];
+  const total = parts.reduce((sum, [, ns]) => sum + ns, 0);
+  if (total <= 0) return null;
   return (
-    <aside className="details" aria-label="Span details">
-      <header>
-        <h2>{span.name || '(no name)'}</h2>
-        <button type="button" onClick={close} aria-label="Close details">×</button>
-      </header>
-      <p>
-        {span.service} · {span.kind} · {duration(span.duration_ns)} · self {duration(span.self_ns)}
-        {span.critical_ns > 0 && ` · on the critical path for ${duration(span.critical_ns)}`}
-      </p>
-      {span.status === 'error' && <p className="error">error{full?.status_message ? `: ${full.status_message}` : ''}</p>}
-      {span.flags.length > 0 && <p className="muted">{span.flags.join(', ')}</p>}
-      <p>
-        <code>{span.span_id}</code>{' '}
-        <button type="button" onClick={() => void navigator.clipboard.writeText(span.span_id)}>Copy id</button>
-      </p>
-      {loaded.error && <p className="error">{loaded.error.message}</p>}
-      {full && (
-        <>
-          <Table title="Attributes" values={full.attributes} />
-          {(full.events ?? []).map((event, at) => (
-            <Table key={at} title={`Event: ${event.name}`} values={{ ...event.attributes, ...(event.time_ns !== undefined && { 'after start': duration(event.time_ns - span.start_ns) }) }} />
+    <section>
+      <h3>Where this call’s time goes</h3>
+      <div className="ledger" aria-hidden="true">
+        {parts.map(([name, ns, className]) => ns > 0 && <i key={name} className={className} style={{ flexGrow: ns / total, '--own': serviceColour(known.service) } as React.CSSProperties} title={`${name} ${duration(ns)}`} />)}
+      </div>
+      <table className="ledger-lines">
+        <tbody>
+          {parts.filter(([, ns]) => ns > 0).map(([name, ns, className]) => (
+            <tr key={name}>
+              <th scope="row"><i className={className} style={{ '--own': serviceColour(known.service) } as React.CSSProperties} aria-hidden="true" />{name}</th>
+              <td className="number">{duration(ns)}</td>
+            </tr>
           ))}
-          {(full.links ?? []).map((link, at) => (
-            <p key={at}>Link to <a href={`/trace/${link.trace_id}`}>{link.trace_id}</a> span {link.span_id}</p>
-          ))}
-          <Table title="Resource" values={full.resource} />
-          {full.scope?.name && <p className="muted">Scope {full.scope.name} {full.scope.version}</p>}
-          <details>
-            <summary>JSON</summary>
-            <pre>{JSON.stringify(full, null, 2)}</pre>
-          </details>
-        </>
-      )}
-    </aside>
+        </tbody>
+      </table>
+      {ledger.server !== null && <p className="small muted">{duration(ledger.wireOut + ledger.wireBack)} on the wire in all; how it splits between out and back depends on both hosts’ clocks.</p>}
+    </section>
   );
 }

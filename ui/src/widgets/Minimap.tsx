@@ -1,29 +1,87 @@
 import { useEffect, useRef } from 'react';
-import type { Trace } from '../api/types';
-import { serviceColour } from '../base/format';
+import { serviceColour, token } from '../base/colour';
+import { isError, serviceOf, type TraceModel } from '../model/trace';
+import { canvasOf } from './canvas';
+import type { Zoom } from './drawRows';
 
-const HEIGHT = 56;
+const HEIGHT = 44;
+/** Spans drawn at most: more would not be told apart on so few pixels. */
+const MOST = 6_000;
 
-/** The whole trace at a glance; a click scrolls there. */
-export function Minimap({ trace, scrollTo }: { trace: Trace; scrollTo: (share: number) => void }) {
+interface Properties {
+  model: TraceModel;
+  zoom: Zoom;
+  setZoom: (zoom: Zoom) => void;
+}
+
+/** The whole trace at a glance, the critical path below it. Dragging over it chooses the time that the rows show. */
+export function Minimap({ model, zoom, setZoom }: Properties) {
   const canvas = useRef<HTMLCanvasElement>(null);
+  const frame = useRef<HTMLDivElement>(null);
+  const whole = model.lastNs - model.firstNs;
   useEffect(() => {
     const element = canvas.current;
-    const context = element?.getContext('2d');
-    if (!element || !context) return;
-    const width = element.clientWidth;
-    element.width = width;
-    element.height = HEIGHT;
-    const total = Math.max(1, ...trace.spans.map((span) => span.start_ns + span.duration_ns));
-    trace.spans.forEach((span, at) => {
-      context.fillStyle = span.status === 'error' ? getComputedStyle(element).getPropertyValue('--error') : serviceColour(span.service);
-      const y = (at / trace.spans.length) * HEIGHT;
-      context.fillRect((span.start_ns / total) * width, y, Math.max(1, (span.duration_ns / total) * width), Math.max(1, HEIGHT / trace.spans.length));
-    });
-  }, [trace]);
-  const pick = (event: React.MouseEvent) => {
-    const box = event.currentTarget.getBoundingClientRect();
-    scrollTo((event.clientY - box.top) / box.height);
+    if (!element) return;
+    const draw = () => {
+      const drawing = canvasOf(element, HEIGHT);
+      if (!drawing) return;
+      const { context, width } = drawing;
+      const step = Math.max(1, Math.ceil(model.count / MOST));
+      const [high, failed] = [HEIGHT - 7, token('--error')];
+      const colours = model.services.map((service) => serviceColour(service, 0.8));
+      const line = Math.max(1, high / model.count);
+      const bar = (place: number) => {
+        const left = (((model.start[place] ?? 0) - model.firstNs) / whole) * width;
+        context.fillRect(left, (place / model.count) * high, Math.max(1, ((model.duration[place] ?? 0) / whole) * width), line);
+      };
+      for (let place = 0; place < model.count; place += step) {
+        context.fillStyle = colours[model.service[place] ?? 0] ?? serviceColour(serviceOf(model, place));
+        bar(place);
+      }
+      context.fillStyle = failed;
+      for (const place of model.errors.slice(0, MOST)) if (isError(model, place)) bar(place);
+      const skip = Math.max(1, Math.ceil(model.segments.length / MOST));
+      for (let at = 0; at < model.segments.length; at += skip) {
+        const segment = model.segments[at];
+        if (!segment) continue;
+        context.fillStyle = colours[model.service[segment.place] ?? 0] ?? failed;
+        const left = ((segment.start - model.firstNs) / whole) * width;
+        context.fillRect(left, HEIGHT - 4, Math.max(0.5, ((segment.end - segment.start) / whole) * width), 4);
+      }
+    };
+    draw();
+    const observer = new ResizeObserver(draw);
+    observer.observe(element);
+    return () => observer.disconnect();
+  }, [model, whole]);
+  const drag = (event: React.PointerEvent) => {
+    const box = frame.current?.getBoundingClientRect();
+    if (!box) return;
+    event.preventDefault();
+    const at = (x: number) => model.firstNs + Math.min(1, Math.max(0, (x - box.left) / box.width)) * whole;
+    const from = at(event.clientX);
+    const move = (moved: PointerEvent) => {
+      const to = at(moved.clientX);
+      if (Math.abs(to - from) > whole / 500) setZoom({ from: Math.min(from, to), to: Math.max(from, to) });
+    };
+    const done = () => {
+      window.removeEventListener('pointermove', move);
+      window.removeEventListener('pointerup', done);
+    };
+    window.addEventListener('pointermove', move);
+    window.addEventListener('pointerup', done);
   };
-  return <canvas ref={canvas} className="minimap" style={{ height: HEIGHT }} onClick={pick} aria-label="Overview of the trace" role="img" />;
+  const share = (ns: number) => Math.min(100, Math.max(0, ((ns - model.firstNs) / whole) * 100));
+  const [left, right] = [share(zoom.from), share(zoom.to)];
+  return (
+    <div className="minimap" ref={frame} onPointerDown={drag} onDoubleClick={() => setZoom({ from: model.firstNs, to: model.lastNs })} title="Drag to choose a part; double-click for all">
+      <canvas ref={canvas} style={{ height: HEIGHT }} role="img" aria-label="Overview of the trace; the rows below say the same" />
+      {(left > 0.01 || right < 99.99) && (
+        <>
+          <div className="outside" style={{ left: 0, width: `${left}%` }} />
+          <div className="outside" style={{ left: `${right}%`, right: 0 }} />
+        </>
+      )}
+    </div>
+  );
 }

@@ -1,8 +1,11 @@
 import { useEffect, useRef } from 'react';
 import type { TraceSummary } from '../api/types';
-import { duration, millis } from '../base/format';
+import { token } from '../base/colour';
+import { duration, millis, moment } from '../base/format';
+import { canvasOf } from './canvas';
 
-const HEIGHT = 130;
+const HEIGHT = 140;
+const [LEFT, RIGHT, TOP, BOTTOM] = [64, 8, 8, 20];
 
 /** Duration over time, one dot a trace; the list below is its text twin. */
 export function Scatter({ traces, open }: { traces: TraceSummary[]; open: (id: string) => void }) {
@@ -10,34 +13,44 @@ export function Scatter({ traces, open }: { traces: TraceSummary[]; open: (id: s
   const dots = useRef<{ x: number; y: number; id: string }[]>([]);
   useEffect(() => {
     const element = canvas.current;
-    const context = element?.getContext('2d');
-    if (!element || !context || traces.length === 0) return;
+    if (!element || traces.length === 0) return;
     const draw = () => {
-      const width = element.clientWidth;
-      const scale = window.devicePixelRatio || 1;
-      element.width = width * scale;
-      element.height = HEIGHT * scale;
-      context.setTransform(scale, 0, 0, scale, 0, 0);
-      context.clearRect(0, 0, width, HEIGHT);
+      const drawing = canvasOf(element, HEIGHT);
+      if (!drawing) return;
+      const { context, width } = drawing;
       const times = traces.map((trace) => millis(trace.start_unix_nano));
       const [first, last] = [Math.min(...times), Math.max(...times)];
-      const longest = Math.max(...traces.map((trace) => trace.duration_ns), 1);
-      const logOf = (ns: number) => Math.log10(Math.max(ns, 1e4)) - 4;
-      const style = getComputedStyle(element);
-      context.fillStyle = style.getPropertyValue('--muted');
-      context.font = '11px system-ui';
-      context.fillText(duration(longest), 4, 12);
+      const logOf = (ns: number) => Math.log10(Math.max(ns, 1e3));
+      const logs = traces.map((trace) => logOf(trace.duration_ns));
+      const [low, high] = [Math.floor(Math.min(...logs)), Math.max(Math.ceil(Math.max(...logs)), Math.floor(Math.min(...logs)) + 1)];
+      const yOf = (log: number) => TOP + (1 - (log - low) / (high - low)) * (HEIGHT - TOP - BOTTOM);
+      context.font = `11px ${token('--font')}`;
+      context.textAlign = 'right';
+      context.textBaseline = 'middle';
+      for (let power = low; power <= high; power += 1) {
+        context.fillStyle = token('--line');
+        context.fillRect(LEFT, Math.round(yOf(power)), width - LEFT - RIGHT, 1);
+        context.fillStyle = token('--muted');
+        context.fillText(duration(10 ** power), LEFT - 8, yOf(power));
+      }
+      context.textBaseline = 'alphabetic';
+      context.textAlign = 'left';
+      context.fillText(moment(first), LEFT, HEIGHT - 5);
+      context.textAlign = 'right';
+      context.fillText(moment(last), width - RIGHT, HEIGHT - 5);
+      const [plain, failed] = [token('--accent'), token('--error')];
       dots.current = traces.map((trace, at) => {
-        const x = 60 + ((times[at] ?? first) - first) / Math.max(1, last - first) * (width - 76);
-        const y = HEIGHT - 12 - (logOf(trace.duration_ns) / Math.max(0.1, logOf(longest))) * (HEIGHT - 28);
+        const x = LEFT + 6 + (((times[at] ?? first) - first) / Math.max(1, last - first)) * (width - LEFT - RIGHT - 12);
+        const y = yOf(logs[at] ?? low);
         context.beginPath();
-        context.fillStyle = trace.error_count > 0 ? style.getPropertyValue('--error') : style.getPropertyValue('--accent');
-        context.globalAlpha = 0.75;
-        context.arc(x, y, 4, 0, 7);
+        context.globalAlpha = 0.7;
+        context.fillStyle = trace.error_count > 0 ? failed : plain;
+        // Failed ones are squares: never colour alone.
+        if (trace.error_count > 0) context.rect(x - 3, y - 3, 6, 6);
+        else context.arc(x, y, 3.2, 0, 7);
         context.fill();
         return { x, y, id: trace.trace_id };
       });
-      context.globalAlpha = 1;
     };
     draw();
     const observer = new ResizeObserver(draw);
@@ -50,5 +63,5 @@ export function Scatter({ traces, open }: { traces: TraceSummary[]; open: (id: s
     const near = dots.current.map((dot) => ({ dot, distance: Math.hypot(dot.x - x, dot.y - y) })).sort((a, b) => a.distance - b.distance)[0];
     if (near && near.distance < 12) open(near.dot.id);
   };
-  return <canvas ref={canvas} className="scatter" style={{ height: HEIGHT }} onClick={pick} role="img" aria-label={`${traces.length} traces: duration over time`} />;
+  return <canvas ref={canvas} className="scatter" style={{ height: HEIGHT }} onClick={pick} role="img" aria-label={`${traces.length} traces: duration over time; the table below lists them`} />;
 }

@@ -1,11 +1,14 @@
 //! What is served over HTTP: the page and its API, Jaeger's API, Tempo's API.
 
+pub mod aggregate;
 pub mod insights_json;
 pub mod jaeger;
 pub mod jaeger_api;
+pub mod mutes_api;
 pub mod page_api;
 pub mod tempo_api;
 pub mod tempo_json;
+pub mod trace_columns;
 pub mod trace_json;
 pub mod web;
 
@@ -32,6 +35,9 @@ pub struct App {
     pub ready: Arc<AtomicBool>,
     /// Names that `Host` may bear beside addresses and `localhost`.
     pub hosts: Arc<Vec<String>>,
+    pub mutes: Arc<mutes_api::Mutes>,
+    /// Answers over many traces, which cost much to find.
+    pub answers: Arc<aggregate::Answers>,
 }
 
 /// An answer that is not the one hoped for.

@@ -30,7 +30,11 @@ pub fn routes() -> Router<App> {
         .route("/api/spanwise/services", get(services))
         .route("/api/spanwise/insights", get(insights))
         .route("/api/spanwise/status", get(status))
+        .route("/api/spanwise/metrics", get(metrics))
         .route("/api/spanwise/import", post(import).layer(DefaultBodyLimit::max(IMPORT_BYTES)))
+        .merge(super::aggregate::routes())
+        .merge(super::mutes_api::routes())
+        .merge(super::trace_columns::routes())
 }
 
 async fn ready(State(app): State<App>) -> (StatusCode, &'static str) {
@@ -131,6 +135,11 @@ async fn status(State(app): State<App>) -> Answer {
         "listeners": listeners,
         "discarded_requests": app.telemetry.total("spanwise_discarded_requests"),
     })))
+}
+
+/// Spanwise's own metrics, for the page: what stands on port 8888 as well.
+async fn metrics(State(app): State<App>) -> String {
+    app.telemetry.render()
 }
 
 /// OTLP protobuf straight into the store: what `import` uses when a server holds the data directory.

@@ -1,0 +1,318 @@
+//! `GET /api/spanwise/entry?service=&operation=`: where the time of one entry point goes: the critical path of its
+//! ordinary requests and of its slowest, each as a tree of calls that adds up to the group's mean duration, and the
+//! shapes its traces have.
+
+use std::collections::{BTreeMap, HashMap};
+
+use axum::extract::{Query, State};
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use spanwise_insight::row::{Names, trace_row};
+use spanwise_model::SpanKind;
+
+use super::{Aggregate, Answer, Read, Seen, WindowParameters, ms, quantile};
+use crate::api::{ApiError, App};
+
+#[derive(Debug, Deserialize)]
+pub struct Parameters {
+    from: Option<String>,
+    to: Option<String>,
+    #[serde(default)]
+    service: String,
+    #[serde(default)]
+    operation: String,
+}
+
+pub async fn answer(State(app): State<App>, Query(parameters): Query<Parameters>) -> Answer {
+    if parameters.service.is_empty() || parameters.operation.is_empty() {
+        return Err(ApiError::bad_request("service and operation are required: ?service=cart&operation=GET%20/cart"));
+    }
+    let window = app.window(&WindowParameters { from: parameters.from, to: parameters.to })?;
+    let key = format!("entry {:?} {:?}", parameters.service, parameters.operation);
+    app.aggregate(key, window, Entry::new(parameters.service, parameters.operation)).await
+}
+
+/// Traces kept of one entry point, and places in its tree of calls; what comes beyond is left out, and said.
+const TRACES: usize = 20_000;
+const PLACES: usize = 20_000;
+/// Traces below which a group says nothing.
+const ENOUGH: usize = 5;
+/// Places of a tree that are answered: the costliest, each with all above it.
+const SHOWN: usize = 400;
+const SHAPES: usize = 24;
+/// Spans of a shape's picture.
+const PICTURE: usize = 60;
+
+/// A call by its way from the root.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Place {
+    above: Option<u32>,
+    service: String,
+    operation: String,
+    is_call: bool,
+}
+
+struct Kept {
+    duration_ns: u64,
+    failed: bool,
+    id: String,
+    /// Place, time on the critical path that nothing deeper explains, spans.
+    times: Vec<(u32, u64, u32)>,
+}
+
+#[derive(Default)]
+struct Shape {
+    durations: Vec<u64>,
+    errors: u64,
+    example: String,
+    picture: Vec<Json>,
+}
+
+pub struct Entry {
+    service: String,
+    operation: String,
+    places: Vec<Place>,
+    numbers: HashMap<Place, u32>,
+    kept: Vec<Kept>,
+    shapes: BTreeMap<u64, Shape>,
+    names: Names,
+    left_out: bool,
+}
+
+impl Entry {
+    pub fn new(service: String, operation: String) -> Self {
+        Self {
+            service,
+            operation,
+            places: Vec::new(),
+            numbers: HashMap::new(),
+            kept: Vec::new(),
+            shapes: BTreeMap::new(),
+            names: Names::default(),
+            left_out: false,
+        }
+    }
+
+    fn place(&mut self, place: Place) -> Option<u32> {
+        if let Some(number) = self.numbers.get(&place) {
+            return Some(*number);
+        }
+        let number = u32::try_from(self.places.len()).ok().filter(|_| self.places.len() < PLACES)?;
+        self.places.push(place.clone());
+        self.numbers.insert(place, number);
+        Some(number)
+    }
+
+    fn times(&mut self, seen: &Seen<'_>, root: usize) -> Vec<(u32, u64, u32)> {
+        let mut at: Vec<Option<u32>> = vec![None; seen.trace.spans.len()];
+        let mut times: BTreeMap<u32, (u64, u32)> = BTreeMap::new();
+        for place in seen.parents_first() {
+            let parent = seen.facts.tree.parent[place];
+            let above = parent.and_then(|parent| at[parent]);
+            if above.is_none() && place != root {
+                continue;
+            }
+            let critical_ns = seen.facts.spans[place].critical_ns;
+            let call = &seen.calls[place];
+            let is_call = call.is_outgoing || seen.trace.spans[place].span.kind == SpanKind::Client;
+            let own =
+                Place { above, service: seen.service(place).to_owned(), operation: call.operation.clone(), is_call };
+            // Without room for a new place its time stays with the one above.
+            let number = self.place(own).or(above);
+            self.left_out |= number == above && above.is_some();
+            at[place] = number;
+            if let Some(number) = number {
+                let time = times.entry(number).or_default();
+                time.0 += critical_ns;
+                time.1 += 1;
+            }
+        }
+        times.into_iter().map(|(place, (ns, spans))| (place, ns, spans)).collect()
+    }
+
+    /// The mean tree of a group of traces, costliest branches first.
+    fn tree(&self, group: &[&Kept]) -> Json {
+        if group.len() < ENOUGH {
+            return json!({"traces": group.len(), "need": ENOUGH, "nodes": []});
+        }
+        let count = group.len() as f64;
+        let mut own = vec![0u64; self.places.len()];
+        let mut spans = vec![0u64; self.places.len()];
+        for (place, ns, calls) in group.iter().flat_map(|kept| &kept.times) {
+            own[*place as usize] += ns;
+            spans[*place as usize] += u64::from(*calls);
+        }
+        // Places stand after those above them.
+        let mut total = own.clone();
+        for place in (0..self.places.len()).rev() {
+            if let Some(above) = self.places[place].above {
+                total[above as usize] += total[place];
+            }
+        }
+        let mut children: Vec<Vec<usize>> = vec![Vec::new(); self.places.len()];
+        let mut open: Vec<(usize, usize)> = Vec::new();
+        for (place, known) in self.places.iter().enumerate().filter(|(place, _)| total[*place] > 0) {
+            match known.above {
+                Some(above) => children[above as usize].push(place),
+                None => open.push((place, 0)),
+            }
+        }
+        let mut costs: Vec<u64> = total.iter().copied().filter(|ns| *ns > 0).collect();
+        costs.sort_unstable_by(|a, b| b.cmp(a));
+        let least = costs.get(SHOWN).copied().map_or(0, |ns| ns + 1);
+        let mean_ms = |ns: u64| ms((ns as f64 / count) as u64);
+        let mut nodes = Vec::new();
+        while let Some((place, depth)) = open.pop() {
+            if total[place] < least {
+                continue;
+            }
+            let known = &self.places[place];
+            nodes.push(json!({
+                "depth": depth, "service": known.service, "operation": known.operation, "is_call": known.is_call,
+                "own_ms": mean_ms(own[place]), "total_ms": mean_ms(total[place]),
+                "calls": (spans[place] as f64 / count * 100.0).round() / 100.0,
+            }));
+            children[place].sort_by_key(|child| (total[*child], std::cmp::Reverse(*child)));
+            open.extend(children[place].iter().map(|child| (*child, depth + 1)));
+        }
+        let sum: u64 = group.iter().map(|kept| kept.duration_ns).sum();
+        let examples: Vec<&str> = group.iter().rev().take(5).map(|kept| kept.id.as_str()).collect();
+        json!({
+            "traces": group.len(), "mean_ms": mean_ms(sum), "nodes": nodes, "examples": examples,
+            "from_ms": ms(group.first().map_or(0, |kept| kept.duration_ns)),
+            "to_ms": ms(group.last().map_or(0, |kept| kept.duration_ns)),
+        })
+    }
+}
+
+fn picture(seen: &Seen<'_>, root: usize) -> Vec<Json> {
+    let start = seen.trace.spans[root].span.start_unix_nano;
+    let length = seen.trace.spans[root].span.duration_ns().max(1) as f64;
+    let mut depths = vec![0usize; seen.trace.spans.len()];
+    let mut lines = Vec::new();
+    let mut open = vec![root];
+    while let Some(place) = open.pop() {
+        if lines.len() >= PICTURE {
+            break;
+        }
+        depths[place] = seen.facts.tree.parent[place].filter(|_| place != root).map_or(0, |parent| depths[parent] + 1);
+        let span = &seen.trace.spans[place].span;
+        let share = |ns: u64| (ns as f64 / length * 1e4).round() / 1e4;
+        let from = share(span.start_unix_nano.saturating_sub(start));
+        lines.push(json!([depths[place], from, share(span.duration_ns()), seen.service(place), seen.is_error(place)]));
+        open.extend(seen.facts.tree.children[place].iter().rev());
+    }
+    lines
+}
+
+impl Aggregate for Entry {
+    fn add(&mut self, seen: &Seen<'_>) {
+        let Some(root) = seen.facts.root else { return };
+        if seen.service(root) != self.service || seen.calls[root].operation != self.operation {
+            return;
+        }
+        if self.kept.len() >= TRACES {
+            self.left_out = true;
+            return;
+        }
+        let id = seen.trace.spans[root].span.trace_id.to_string();
+        let failed = seen.facts.error_count > 0;
+        let duration_ns = seen.facts.duration_ns;
+        if let Some(row) = trace_row(seen.trace, &mut self.names) {
+            let shape = self.shapes.entry(row.shape).or_default();
+            if shape.example.is_empty() {
+                shape.example.clone_from(&id);
+                shape.picture = picture(seen, root);
+            }
+            shape.durations.push(duration_ns);
+            shape.errors += u64::from(failed);
+        }
+        let times = self.times(seen, root);
+        self.kept.push(Kept { duration_ns, failed, id, times });
+    }
+
+    fn finish(mut self, read: &Read) -> Json {
+        self.kept.sort_by(|a, b| a.duration_ns.cmp(&b.duration_ns).then_with(|| a.id.cmp(&b.id)));
+        let durations: Vec<u64> = self.kept.iter().map(|kept| kept.duration_ns).collect();
+        let of = |q| quantile(&durations, q);
+        let between = |low: u64, high: u64| -> Vec<&Kept> {
+            self.kept.iter().filter(|kept| (low..=high).contains(&kept.duration_ns)).collect()
+        };
+        let typical = self.tree(&between(of(0.25), of(0.75)));
+        // The slowest hundredth, or as many as make a group.
+        let slow = (self.kept.len() / 100).max(ENOUGH).min(self.kept.len());
+        let slowest: Vec<&Kept> = self.kept.iter().skip(self.kept.len() - slow).collect();
+        let slowest = self.tree(&slowest);
+        let errors = self.kept.iter().filter(|kept| kept.failed).count();
+        let count = self.kept.len();
+        let all_shapes = self.shapes.len();
+        let median = of(0.5);
+        let mut shapes: Vec<(u64, Shape)> = std::mem::take(&mut self.shapes).into_iter().collect();
+        for (_, shape) in &mut shapes {
+            shape.durations.sort_unstable();
+        }
+        // Harm: how much longer than the median it takes, in all.
+        let harm = |shape: &Shape| shape.durations.iter().map(|ns| ns.saturating_sub(median)).sum::<u64>();
+        shapes.sort_by(|a, b| harm(&b.1).cmp(&harm(&a.1)).then_with(|| a.0.cmp(&b.0)));
+        let shapes = shapes.into_iter().take(SHAPES).map(|(hash, shape)| {
+            let of = |q| ms(quantile(&shape.durations, q));
+            json!({
+                "shape": format!("{hash:016x}"), "traces": shape.durations.len(), "errors": shape.errors,
+                "p50_ms": of(0.5), "p95_ms": of(0.95), "max_ms": of(1.0), "example": shape.example,
+                "harm_ms": ms(harm(&shape)), "picture": shape.picture,
+            })
+        });
+        json!({
+            "service": self.service, "operation": self.operation, "traces": count, "errors": errors,
+            "p50_ms": ms(median), "p95_ms": ms(of(0.95)), "p99_ms": ms(of(0.99)), "max_ms": ms(of(1.0)),
+            "typical": typical, "slowest": slowest, "shapes": shapes.collect::<Json>(), "shapes_in_all": all_shapes,
+            "complete": read.complete && !self.left_out,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{added, shop};
+    use super::*;
+    use spanwise_model::Trace;
+
+    fn of(traces: &[Trace]) -> Json {
+        let entry = Entry::new("gateway".to_owned(), "GET /cart".to_owned());
+        added(entry, traces)
+    }
+
+    #[test]
+    fn each_tree_adds_up_to_its_mean_duration() {
+        let traces: Vec<Trace> = (1..=40).map(|id| shop(id, 1, if id > 38 { 9 } else { 1 }, id == 3)).collect();
+        let json = of(&traces);
+        assert_eq!((&json["traces"], &json["errors"], &json["p50_ms"]), (&json!(40), &json!(1), &json!(100.0)));
+        for group in ["typical", "slowest"] {
+            let nodes = json[group]["nodes"].as_array().unwrap();
+            let own: f64 = nodes.iter().map(|node| node["own_ms"].as_f64().unwrap()).sum();
+            assert!((own - json[group]["mean_ms"].as_f64().unwrap()).abs() < 0.01, "{group}");
+            assert_eq!(nodes[0]["total_ms"], json[group]["mean_ms"], "{group}");
+        }
+        assert_eq!(json["typical"]["mean_ms"], 100.0);
+        assert_eq!(json["slowest"]["traces"], 5);
+        let depths: Vec<_> = json["typical"]["nodes"].as_array().unwrap().iter().map(|node| &node["depth"]).collect();
+        assert_eq!(depths, [0, 1, 2, 3, 3]);
+    }
+
+    #[test]
+    fn shapes_are_told_apart_and_the_harmful_comes_first() {
+        let mut traces: Vec<Trace> = (1..=9).map(|id| shop(id, 1, 1, false)).collect();
+        traces.extend((10..=12).map(|id| shop(id, 1, 5, true)));
+        let json = of(&traces);
+        assert_eq!(json["shapes_in_all"], 2);
+        assert_eq!((&json["shapes"][0]["traces"], &json["shapes"][0]["errors"]), (&json!(3), &json!(3)));
+        assert_eq!(json["shapes"][0]["picture"][1], json!([1, 0.1, 0.8, "gateway", false]));
+    }
+
+    #[test]
+    fn a_few_traces_are_not_enough() {
+        let json = of(&[shop(1, 1, 1, false)]);
+        assert_eq!((&json["typical"]["traces"], &json["typical"]["need"]), (&json!(1), &json!(5)));
+        assert_eq!(of(&[])["traces"], 0);
+    }
+}

@@ -1,0 +1,21 @@
+import type { Kinds } from '../api/types';
+
+/** The percentile at which a duration stands among its kind, 0 to 100; nothing when there are too few of the kind. */
+export function percentileOf(kinds: Kinds, place: number, durationNs: number): { percentile: number; spans: number; medianNs: number } | null {
+  const number = kinds.of_span[place];
+  const kind = number === null || number === undefined ? undefined : kinds.kinds[number];
+  const quantiles = kind?.quantiles_ns;
+  if (!kind || !quantiles) return null;
+  const { shares } = kinds;
+  const medianNs = quantiles[shares.indexOf(0.5)] ?? 0;
+  // The share of them that is shorter: of many that are equally long none is slower than the rest.
+  for (let at = 0; at < quantiles.length; at += 1) {
+    const value = quantiles[at] ?? 0;
+    if (durationNs > value) continue;
+    const before = quantiles[at - 1];
+    const [low, high] = [shares[at - 1] ?? 0, shares[at] ?? 1];
+    const part = before === undefined || value <= before ? 0 : (durationNs - before) / (value - before);
+    return { percentile: (before === undefined ? 0 : low + part * (high - low)) * 100, spans: kind.spans, medianNs };
+  }
+  return { percentile: 100, spans: kind.spans, medianNs };
+}

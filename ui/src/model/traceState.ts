@@ -1,0 +1,63 @@
+import type { Place } from '../base/location';
+import type { TraceModel } from './trace';
+
+/** What the address says of a trace's page; ids stay true when late spans arrive. */
+export interface TraceState {
+  view: 'rows' | 'flame' | 'table' | 'events' | 'compare';
+  selected: number;
+  find: string;
+  mode: string;
+  zoom: { from: number; to: number };
+  closed: Set<number>;
+  open: Set<number>;
+  isCriticalOnly: boolean;
+  hasEvents: boolean;
+  other: string;
+}
+
+/** Folded and opened spans that the address holds: beyond, it would grow too long to share. */
+const MOST_IDS = 120;
+
+const VIEWS = ['rows', 'flame', 'table', 'events', 'compare'] as const;
+
+export function traceState(place: Place, model: TraceModel): TraceState {
+  const get = (key: string) => place.parameters.get(key) ?? '';
+  const places = (key: string) => get(key).split('.').map((id) => model.placeOf(id)).filter((at) => at >= 0);
+  const view = VIEWS.find((one) => one === get('view')) ?? 'rows';
+  const [from, to] = get('zoom').split('-').map(Number);
+  const hasZoom = from !== undefined && to !== undefined && Number.isFinite(from) && Number.isFinite(to) && to > from;
+  return {
+    view,
+    selected: get('span') ? model.placeOf(get('span')) : -1,
+    find: get('find'),
+    mode: get('mode'),
+    zoom: hasZoom ? { from, to } : { from: model.firstNs, to: model.lastNs },
+    closed: new Set(places('closed')),
+    open: new Set(places('open').map((at) => model.groupOf[at] ?? -1).filter((group) => group >= 0)),
+    isCriticalOnly: get('critical') === '1',
+    hasEvents: get('events') === '1',
+    other: /^[0-9a-f]{32}$/.test(get('with')) ? get('with') : '',
+  };
+}
+
+export function idsOf(model: TraceModel, places: Iterable<number>): string {
+  return [...places].slice(0, MOST_IDS).map((at) => model.id(at)).join('.');
+}
+
+/** A group is named by its first span. */
+export function groupIds(model: TraceModel, groups: Iterable<number>): string {
+  return idsOf(model, [...groups].map((group) => model.groups[group]?.members[0] ?? 0));
+}
+
+/** Keeps a zoom within the trace, and not narrower than can be drawn. */
+export function bounded(model: TraceModel, zoom: { from: number; to: number }): { from: number; to: number } {
+  const whole = model.lastNs - model.firstNs;
+  const span = Math.min(whole, Math.max(zoom.to - zoom.from, whole / 1e6, 1));
+  const from = Math.min(Math.max(zoom.from, model.firstNs), model.lastNs - span);
+  return { from, to: from + span };
+}
+
+export function zoomText(model: TraceModel, zoom: { from: number; to: number }): string | null {
+  const isWhole = zoom.from <= model.firstNs && zoom.to >= model.lastNs;
+  return isWhole ? null : `${Math.round(zoom.from)}-${Math.round(zoom.to)}`;
+}

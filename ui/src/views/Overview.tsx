@@ -1,0 +1,155 @@
+import { useEffect, useMemo, useState } from 'react';
+import { insights, mute, mutes, servicesSummary, status, unmute } from '../api/client';
+import { useLoaded, useTick } from '../api/load';
+import type { ServiceSummary } from '../api/types';
+import { count, milliseconds, percent, rate, short } from '../base/format';
+import { address, type Place } from '../base/location';
+import { ordered } from '../model/findings';
+import { windowOf, windowParameters } from '../model/window';
+import { type Column, DataTable } from '../widgets/DataTable';
+import { FindingCard } from '../widgets/FindingCard';
+import { Link } from '../widgets/Link';
+import { Failed, Ghost, NothingHere, Partial } from '../widgets/States';
+import { Service } from '../widgets/Service';
+import { Sparkline } from '../widgets/Sparkline';
+import { WindowPicker } from '../widgets/WindowPicker';
+
+const DAY_MS = 86_400_000;
+/** How often the page looks again: often while it waits for a first trace. */
+const WAITING_MS = 2_500;
+const AGAIN_MS = 20_000;
+
+/** What hurts now, and how the services do. */
+export function Overview({ place }: { place: Place }) {
+  const window = windowOf(place);
+  const [changes, setChanges] = useState(0);
+  const [failure, setFailure] = useState<Error | null>(null);
+  const [isEmpty, setEmpty] = useState(false);
+  const tick = useTick(isEmpty ? WAITING_MS : AGAIN_MS);
+  const found = useLoaded(`insights ${window.key} ${tick}`, (signal) => insights(window, {}, signal));
+  const muted = useLoaded(`mutes ${changes}`, mutes);
+  const summary = useLoaded(`services ${window.key} ${tick}`, (signal) => servicesSummary(window, signal));
+  const server = useLoaded(`newest ${tick}`, status);
+  const findings = useMemo(() => ordered(found.value?.findings ?? [], muted.value ?? []), [found.value, muted.value]);
+  const act = (work: Promise<unknown>) => {
+    work.then(() => setChanges((before) => before + 1), setFailure);
+  };
+  const hasNone = found.value?.traces === 0;
+  useEffect(() => setEmpty(hasNone), [hasNone]);
+  if (found.error && !found.value) return <main><Failed error={found.error} what="the findings" /></main>;
+  if (hasNone) return <main><NothingHere place={place} newest={server.value?.newest_unix_nano} /></main>;
+  const missing = found.value?.not_enough_data ?? [];
+  const entries = new Set(missing.map((one) => `${one.service} ${one.operation}`)).size;
+  return (
+    <main>
+      <div className="page">
+        <div className="page-head">
+          <h1>What hurts</h1>
+          {found.value && <span className="muted">{count(found.value.traces)} traces, {short(found.value.spans)} spans</span>}
+          <span className="push"><WindowPicker place={place} /></span>
+        </div>
+        {failure && <div className="state-line" role="alert">{failure.message}</div>}
+        {found.value?.complete === false && <Partial text={`There are more traces than were read: the findings are of a fair sample of ${count(found.value.traces)}.`} />}
+        {!found.value && <Ghost lines={6} height={44} />}
+        {found.value && findings.length === 0 && (
+          <div className="quiet-good" role="status">
+            <span className="chip">nothing found</span>
+            <span>
+              No repeated calls, silent dependencies, rare slow paths, misattributed bottlenecks or swallowed errors in {count(found.value.traces)} traces
+              {entries > 0 && `; for ${count(entries)} entry points there is not enough data yet`}.
+            </span>
+          </div>
+        )}
+        {findings.length > 0 && (
+          <section className="findings" aria-label="Findings">
+            {findings.map(({ finding, mute: own }) => (
+              <FindingCard
+                key={finding.id}
+                finding={finding}
+                mute={own}
+                place={place}
+                onMute={(reason, days) => act(mute(finding.id, reason, days === null ? null : new Date(Date.now() + days * DAY_MS).toISOString()))}
+                onUnmute={() => act(unmute(finding.id))}
+              />
+            ))}
+          </section>
+        )}
+        {missing.length > 0 && (
+          <details className="small muted" style={{ marginTop: 8 }}>
+            <summary>Not enough data for {count(entries)} entry {entries === 1 ? 'point' : 'points'}</summary>
+            <ul>
+              {missing.slice(0, 60).map((one) => <li key={`${one.kind} ${one.service} ${one.operation}`}>{one.service} {one.operation}: {one.kind} needs {one.need} traces, has {one.have}</li>)}
+              {missing.length > 60 && <li>and {missing.length - 60} more</li>}
+            </ul>
+          </details>
+        )}
+        <section className="section" aria-label="Services">
+          <header>
+            <h2>Services</h2>
+            {summary.value && <span className="muted small">requests are counted where they enter a service</span>}
+            {summary.value?.complete === false && <span className="chip warning">from a sample of {count(summary.value.traces)} traces</span>}
+          </header>
+          {summary.error && <Partial text={summary.error.message} />}
+          {summary.value ? <Services services={summary.value.services} place={place} /> : !summary.error && <Ghost lines={6} />}
+        </section>
+      </div>
+    </main>
+  );
+}
+
+function Services({ services, place }: { services: ServiceSummary[]; place: Place }) {
+  const [open, setOpen] = useState<string | null>(null);
+  const total = services.reduce((sum, service) => sum + service.critical_ms, 0);
+  const columns = useMemo<Column<ServiceSummary>[]>(() => [
+    {
+      name: 'Service',
+      value: (row) => row.name,
+      cell: (row) => (
+        <button type="button" className="link" style={{ color: 'inherit' }} aria-expanded={open === row.name} onClick={() => setOpen((before) => (before === row.name ? null : row.name))}>
+          <Service name={row.name} />
+        </button>
+      ),
+    },
+    { name: 'Requests', cell: (row) => <Sparkline points={row.per_point} failed={row.errors_per_point} label={`${row.name}: ${row.requests} requests over the window`} /> },
+    { name: 'Rate', value: (row) => row.requests, cell: (row) => <span title={`${count(row.requests)} requests`}>{rate(row.rate_per_s, row.requests)}</span>, isNumber: true },
+    { name: 'Errors', value: (row) => row.errors / Math.max(1, row.requests), cell: (row) => (row.errors > 0 ? <span className="error">{percent(row.errors / row.requests)}</span> : <span className="muted">0</span>), isNumber: true },
+    { name: 'p50', value: (row) => row.p50_ms, cell: (row) => milliseconds(row.p50_ms), isNumber: true },
+    { name: 'p95', value: (row) => row.p95_ms, cell: (row) => milliseconds(row.p95_ms), isNumber: true },
+    { name: 'p99', value: (row) => row.p99_ms, cell: (row) => milliseconds(row.p99_ms), isNumber: true },
+    {
+      name: 'Of all waiting',
+      value: (row) => row.critical_ms,
+      cell: (row) => (
+        <span title={`${milliseconds(row.critical_ms)} on the critical paths of all traces`}>
+          <span className="share"><i style={{ width: `${(row.critical_ms / Math.max(1e-9, total)) * 100}%` }} /></span>{' '}
+          <span style={{ display: 'inline-block', width: 52 }}>{percent(row.critical_ms / Math.max(1e-9, total))}</span>
+        </span>
+      ),
+      isNumber: true,
+    },
+  ], [open, total]);
+  return (
+    <DataTable
+      label="Services"
+      rows={services}
+      columns={columns}
+      rowKey={(row) => row.name}
+      sortBy="Of all waiting"
+      after={(row) => open === row.name && row.operations.slice(0, 20).map((operation) => (
+        <tr key={operation.name} className="operations">
+          <td style={{ paddingLeft: 24 }} colSpan={2}>
+            {operation.roots > 0
+              ? <Link href={address(`/entry/${encodeURIComponent(row.name)}/${encodeURIComponent(operation.name)}`, windowParameters(place))}>{operation.name}</Link>
+              : operation.name}
+          </td>
+          <td className="number">{rate(operation.rate_per_s, operation.requests)}</td>
+          <td className="number">{operation.errors > 0 ? <span className="error">{percent(operation.errors / operation.requests)}</span> : <span className="muted">0</span>}</td>
+          <td className="number">{milliseconds(operation.p50_ms)}</td>
+          <td className="number">{milliseconds(operation.p95_ms)}</td>
+          <td className="number">{milliseconds(operation.p99_ms)}</td>
+          <td />
+        </tr>
+      ))}
+    />
+  );
+}

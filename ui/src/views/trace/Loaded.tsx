@@ -1,0 +1,228 @@
+import { useCallback, useDeferredValue, useEffect, useMemo, useRef, useState } from 'react';
+import { spanDetails, traceEvents, traceKinds } from '../../api/client';
+import { useLoaded } from '../../api/load';
+import type { TraceColumns } from '../../api/types';
+import { useKeys } from '../../base/keys';
+import { go, here, type Place, withParameters } from '../../base/location';
+import { percentileOf } from '../../model/kinds';
+import { GROUP, reveal, rowOfSpan, rowsOf, SPAN } from '../../model/rows';
+import { criticalBelow, findSpans, isError, KIND_NAMES, nameOf, operationOf, serviceOf, type TraceModel } from '../../model/trace';
+import { findingsByPlace } from '../../model/traceFindings';
+import { bounded, groupIds, idsOf, type TraceState, traceState, zoomText } from '../../model/traceState';
+import { Details, type Known } from '../../widgets/Details';
+import type { Zoom } from '../../widgets/drawRows';
+import { Minimap } from '../../widgets/Minimap';
+import { Waterfall } from '../../widgets/Waterfall';
+import { Compare } from './Compare';
+import { Events } from './Events';
+import { Flame } from './Flame';
+import { Header } from './Header';
+import { Totals } from './Totals';
+
+interface Properties {
+  trace: TraceColumns;
+  model: TraceModel;
+  place: Place;
+  error?: Error;
+}
+
+/** A trace that is there. The address is the state; zooming writes it when it comes to rest. */
+export function Loaded({ trace, model, place, error }: Properties) {
+  const state = useTraceState(place, model);
+  const [zoom, setZoomNow] = useState<Zoom>(state.zoom);
+  const [goTo, setGoTo] = useState<{ row: number } | null>(null);
+  const set = useCallback((changes: Record<string, string | null>) => go(withParameters(here(), changes), true), []);
+  const settle = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
+  const setZoom = useCallback((next: Zoom) => {
+    const within = bounded(model, next);
+    setZoomNow(within);
+    clearTimeout(settle.current);
+    settle.current = setTimeout(() => set({ zoom: zoomText(model, within) }), 250);
+  }, [model, set]);
+  useEffect(() => () => clearTimeout(settle.current), []);
+  // Tells benchmarks when the first rows were drawn.
+  useEffect(() => {
+    requestAnimationFrame(() => setTimeout(() => performance.mark('trace-painted'), 0));
+  }, []);
+  const kinds = useLoaded(`kinds ${trace.trace_id}`, (signal) => traceKinds(trace.trace_id, signal));
+  const wantsEvents = state.hasEvents || state.view === 'events';
+  const events = useLoaded(`events ${trace.trace_id} ${wantsEvents}`, (signal) => (wantsEvents ? traceEvents(trace.trace_id, signal) : Promise.resolve(undefined)));
+  const below = useMemo(() => (state.isCriticalOnly ? criticalBelow(model) : undefined), [model, state.isCriticalOnly]);
+  const rows = useMemo(
+    () => rowsOf(model, { closed: state.closed, open: state.open, only: below, events: state.hasEvents ? events.value : undefined }),
+    [model, state.closed, state.open, state.hasEvents, below, events.value],
+  );
+  const sought = useDeferredValue(state.find);
+  const found = useMemo(() => findSpans(model, sought), [model, sought]);
+  const foundSet = useMemo(() => new Set(found), [found]);
+  const findings = useMemo(() => findingsByPlace(model, trace.findings), [model, trace.findings]);
+  const select = useCallback((at: number) => set({ span: at >= 0 ? model.id(at) : null }), [model, set]);
+  const fold = (next: { closed?: Set<number>; open?: Set<number> }) => set({
+    ...(next.closed && { closed: idsOf(model, next.closed) || null }),
+    ...(next.open && { open: groupIds(model, next.open) || null }),
+  });
+  const toggle = (row: number) => {
+    const reference = rows.reference[row] ?? 0;
+    const kind = rows.kind[row] === GROUP ? 'open' : 'closed';
+    const next = new Set(state[kind]);
+    if (!next.delete(reference)) next.add(reference);
+    fold({ [kind]: next });
+  };
+  /** Selects a span, opening what hides it. */
+  const show = (at: number) => {
+    if (at < 0) return;
+    const next = reveal(model, at, state.closed, state.open);
+    set({
+      span: model.id(at),
+      closed: idsOf(model, next.closed) || null,
+      open: groupIds(model, next.open) || null,
+      ...(below && (below[at] ?? 0) <= 0 && { critical: null }),
+      ...(state.view !== 'rows' && { view: null }),
+    });
+    const opened = rowsOf(model, { ...next, only: below && (below[at] ?? 0) > 0 ? below : undefined, events: state.hasEvents ? events.value : undefined });
+    setGoTo({ row: rowOfSpan(opened, at) });
+  };
+  const current = useMemo(() => rowOfSpan(rows, state.selected), [rows, state.selected]);
+  useEffect(() => {
+    if (current >= 0) setGoTo({ row: current });
+    // Once, where the address names a span.
+  }, []);
+  const step = (by: number) => {
+    let row = current < 0 ? (by > 0 ? 0 : rows.count - 1) : current + by;
+    while (row >= 0 && row < rows.count && rows.kind[row] !== SPAN) row += by;
+    if (row < 0 || row >= rows.count) return;
+    select(rows.reference[row] ?? 0);
+    setGoTo({ row });
+  };
+  const nextOf = (places: number[], by: number) => {
+    const from = state.selected;
+    const next = by > 0 ? places.find((at) => at > from) : places.findLast((at) => from < 0 || at < from);
+    show(next ?? (by > 0 ? places[0] : places[places.length - 1]) ?? -1);
+  };
+  const zoomAround = (factor: number) => {
+    const at = state.selected >= 0 ? (model.start[state.selected] ?? 0) + (model.duration[state.selected] ?? 0) / 2 : (zoom.from + zoom.to) / 2;
+    const centre = Math.min(zoom.to, Math.max(zoom.from, at));
+    setZoom({ from: centre - (centre - zoom.from) * factor, to: centre + (zoom.to - centre) * factor });
+  };
+  const pan = (share: number) => setZoom({ from: zoom.from + (zoom.to - zoom.from) * share, to: zoom.to + (zoom.to - zoom.from) * share });
+  const turn = (view: TraceState['view']) => set({ view: state.view === view || view === 'rows' ? null : view });
+  const left = () => {
+    if (current < 0) return;
+    const at = state.selected;
+    if ((model.children[at] ?? 0) > 0 && !state.closed.has(at)) fold({ closed: new Set(state.closed).add(at) });
+    else if ((model.groupOf[at] ?? -1) >= 0) {
+      const open = new Set(state.open);
+      open.delete(model.groupOf[at] ?? -1);
+      fold({ open });
+      select(model.parent[at] ?? -1);
+    } else if ((model.parent[at] ?? -1) >= 0) show(model.parent[at] ?? 0);
+  };
+  const right = () => {
+    const at = state.selected;
+    if (state.closed.has(at)) {
+      const closed = new Set(state.closed);
+      closed.delete(at);
+      fold({ closed });
+      return;
+    }
+    // A folded group below: open it.
+    if (current >= 0 && rows.kind[current + 1] === GROUP && !state.open.has(rows.reference[current + 1] ?? -1)) toggle(current + 1);
+    else step(1);
+  };
+  useKeys({
+    j: () => step(1),
+    ArrowDown: () => step(1),
+    k: () => step(-1),
+    ArrowUp: () => step(-1),
+    ArrowLeft: left,
+    ArrowRight: right,
+    w: () => zoomAround(0.7),
+    s: () => zoomAround(1.4),
+    a: () => pan(-0.2),
+    d: () => pan(0.2),
+    0: () => setZoom({ from: model.firstNs, to: model.lastNs }),
+    '[': () => nextOf(model.errors, -1),
+    ']': () => nextOf(model.errors, 1),
+    n: () => nextOf(found, 1),
+    N: () => nextOf(found, -1),
+    c: () => set({ critical: state.isCriticalOnly ? null : '1' }),
+    f: () => turn('flame'),
+    t: () => turn('table'),
+    l: () => set({ events: state.hasEvents ? null : '1' }),
+    x: () => turn('compare'),
+    Escape: () => (state.view !== 'rows' ? turn('rows') : select(-1)),
+  });
+  const selectedId = state.selected >= 0 ? model.id(state.selected) : '';
+  const details = useLoaded(`${trace.trace_id}/${selectedId}`, (signal) => (selectedId ? spanDetails(trace.trace_id, selectedId, signal) : Promise.resolve(undefined)));
+  return (
+    <main className="trace">
+      <Header {...{ trace, model, state, set, found: found.length, kinds: kinds.value, error }} next={() => nextOf(found, 1)} show={show} foldAll={() => fold({ closed: new Set(withChildren(model)), open: new Set() })} unfoldAll={() => fold({ closed: new Set(), open: new Set(model.groups.keys()) })} />
+      {state.view === 'rows' && (
+        <>
+          <Minimap model={model} zoom={zoom} setZoom={setZoom} />
+          <div className="split">
+            <Waterfall
+              {...{ model, rows, zoom, found: foundSet, findings, select, toggle, setZoom, goTo }}
+              selected={state.selected}
+              closed={state.closed}
+              open={state.open}
+              kinds={kinds.value}
+              events={state.hasEvents ? events.value : undefined}
+            />
+            {state.selected >= 0 && (
+              <Details
+                known={knownOf(model, state.selected, kinds.value, findings.get(state.selected))}
+                full={details.value?.span_id === selectedId ? details.value : undefined}
+                error={details.error}
+                close={() => select(-1)}
+                goTo={show}
+              />
+            )}
+          </div>
+        </>
+      )}
+      {state.view === 'flame' && <Flame model={model} />}
+      {state.view === 'table' && <Totals model={model} show={show} />}
+      {state.view === 'events' && <Events model={model} events={events.value} error={events.error} show={show} />}
+      {state.view === 'compare' && <Compare trace={trace} model={model} state={state} typical={kinds.value?.typical ?? null} isLoading={kinds.isLoading} set={set} />}
+    </main>
+  );
+}
+
+/** The state that the address holds; sets that have not changed stay the same, so that rows are not made anew. */
+function useTraceState(place: Place, model: TraceModel): TraceState {
+  const [closed, open] = [place.parameters.get('closed'), place.parameters.get('open')];
+  const sets = useMemo(() => {
+    const state = traceState(place, model);
+    return { closed: state.closed, open: state.open };
+  }, [closed, open, model]);
+  return useMemo(() => ({ ...traceState(place, model), ...sets }), [place.parameters.toString(), model, sets]);
+}
+
+/** First level below the root stays: one sees what was folded. */
+function withChildren(model: TraceModel): number[] {
+  const places: number[] = [];
+  for (let at = 0; at < model.count && places.length < 120; at += 1) if ((model.children[at] ?? 0) > 0 && model.depth[at] === 1) places.push(at);
+  return places;
+}
+
+function knownOf(model: TraceModel, at: number, kinds: Parameters<typeof percentileOf>[0] | undefined, findings?: Known['findings']): Known {
+  const durationNs = model.duration[at] ?? 0;
+  return {
+    id: model.id(at),
+    service: serviceOf(model, at),
+    name: nameOf(model, at),
+    operation: operationOf(model, at),
+    kind: KIND_NAMES[model.kind[at] ?? 0] ?? 'internal',
+    durationNs,
+    selfNs: model.self[at] ?? 0,
+    criticalNs: model.critical[at] ?? 0,
+    startNs: model.start[at] ?? 0,
+    failed: isError(model, at),
+    message: model.messages.get(at),
+    flags: model.flags.get(at) ?? [],
+    ledger: model.ledger.get(at),
+    among: kinds ? percentileOf(kinds, at, durationNs) : null,
+    findings: findings ?? [],
+  };
+}

@@ -1,0 +1,28 @@
+import { useMemo } from 'react';
+import { traceColumns } from '../../api/client';
+import { useLoaded } from '../../api/load';
+import type { Place } from '../../base/location';
+import { traceModel } from '../../model/trace';
+import { Link } from '../../widgets/Link';
+import { Ghost } from '../../widgets/States';
+import { Loaded } from './Loaded';
+
+/** One trace: rows, flame graph, totals, events, comparison. */
+export function TracePage({ id, place }: { id: string; place: Place }) {
+  const mode = place.parameters.get('mode') ?? '';
+  const loaded = useLoaded(`${id} ${mode}`, (signal) => traceColumns(id, mode, signal));
+  const model = useMemo(() => (loaded.value ? traceModel(loaded.value) : null), [loaded.value]);
+  if (loaded.error && !loaded.value) {
+    return (
+      <main>
+        <div className="state" role="alert">
+          <h1>Cannot show this trace</h1>
+          <p className="error">{loaded.error.message}</p>
+          <p>It may have expired, been sampled away, or not arrived yet. <Link href="/search?window=all">Search all traces</Link></p>
+        </div>
+      </main>
+    );
+  }
+  if (!loaded.value || !model) return <main><div className="page"><Ghost lines={16} /></div></main>;
+  return <Loaded trace={loaded.value} model={model} place={place} error={loaded.error} />;
+}

@@ -1,0 +1,29 @@
+import { useEffect, useRef } from 'react';
+
+const KEYS: [string, [string, string][]][] = [
+  ['Everywhere', [['/', 'search, or find in the trace'], ['Ctrl K', 'go to a trace, a service, a page'], ['?', 'these keys'], ['g o / g s / g e / g m', 'overview, search, explore, map'], ['Esc', 'close']]],
+  ['Trace', [['j k ↓ ↑', 'next, previous row'], ['← →', 'collapse, expand; out, in'], ['Enter', 'details of the span'], ['w s', 'zoom in, out'], ['a d', 'earlier, later'], ['0', 'whole trace'], ['[ ]', 'previous, next error'], ['c', 'rows of the critical path alone'], ['f', 'flame graph'], ['t', 'table of totals'], ['l', 'events as rows'], ['x', 'compare with another trace']]],
+];
+
+export function KeyHelp({ close }: { close: () => void }) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  useEffect(() => {
+    dialog.current?.showModal();
+  }, []);
+  return (
+    <dialog ref={dialog} aria-label="Keys" onClose={close} onClick={(event) => event.target === dialog.current && close()}>
+      <header>
+        <h2>Keys</h2>
+        <button type="button" className="quiet" onClick={close} autoFocus>Close</button>
+      </header>
+      <div>
+        {KEYS.map(([title, keys]) => (
+          <div key={title} className="keys">
+            <h3>{title}</h3>
+            {keys.map(([key, what]) => <div key={key}><span>{what}</span><span>{key.split(' ').map((one) => (one === '/' && key !== '/' ? ' / ' : <kbd key={one} style={{ marginLeft: 3 }}>{one}</kbd>))}</span></div>)}
+          </div>
+        ))}
+      </div>
+    </dialog>
+  );
+}

@@ -1,0 +1,239 @@
+import { accessible, expect, test } from './page';
+import { Server } from './server';
+import { HOSTILE, hostile, shop } from './world';
+
+let server: Server;
+let cart = '';
+let failed = '';
+let evil = '';
+
+test.beforeAll(async () => {
+  server = await Server.start();
+  const start = Date.now() - 58 * 60_000;
+  const made = shop(start, 240);
+  const bad = hostile(start + 1000);
+  [cart, failed, evil] = [made.cart, made.failed, bad.id];
+  await server.send(made.world);
+  await server.send(bad.world);
+});
+
+test.afterAll(() => server?.stop());
+
+test('search, open, expand, details: and a reload keeps it all', async ({ page }) => {
+  await page.goto(`${server.page}/search`);
+  await page.getByLabel('Service', { exact: true }).selectOption('cart');
+  await expect(page).toHaveURL(/q=/);
+  await page.getByRole('table', { name: 'Traces' }).getByRole('link', { name: /gateway GET \/cart/ }).first().click();
+  await expect(page.getByRole('heading', { name: /gateway GET \/cart/ })).toBeVisible();
+  const repeated = page.getByRole('row').filter({ hasText: /×\d+/ }).first();
+  await expect(repeated).toHaveAttribute('aria-expanded', 'false');
+  const before = Number(await page.getByRole('treegrid').getAttribute('aria-rowcount'));
+  await repeated.getByRole('button', { name: 'Expand' }).click();
+  await expect.poll(async () => Number(await page.getByRole('treegrid').getAttribute('aria-rowcount'))).toBeGreaterThan(before + 10);
+  await page.getByRole('row').filter({ hasText: 'SELECT' }).first().click();
+  const details = page.getByRole('complementary', { name: 'Span details' });
+  await expect(details.getByRole('rowheader', { name: 'db.statement' })).toBeVisible();
+  await expect(details.getByText(/SELECT item FROM carts|SELECT \* FROM items/).first()).toBeVisible();
+  await accessible(page);
+  const [rows, address] = [await page.getByRole('treegrid').getAttribute('aria-rowcount'), page.url()];
+  await page.reload();
+  await expect(details.getByRole('rowheader', { name: 'db.statement' })).toBeVisible();
+  await expect(page.getByRole('treegrid')).toHaveAttribute('aria-rowcount', rows ?? '');
+  expect(page.url()).toBe(address);
+  await page.goBack();
+  await expect(page.getByRole('table', { name: 'Traces' })).toBeVisible();
+});
+
+test('hostile text is shown as text and runs nothing', async ({ page }) => {
+  const dialogs: string[] = [];
+  page.on('dialog', (dialog) => {
+    dialogs.push(dialog.message());
+    void dialog.dismiss();
+  });
+  const answer = await page.goto(`${server.page}/trace/${evil}?view=events`);
+  expect(answer?.headers()['content-security-policy']).toContain("default-src 'self'");
+  expect(answer?.headers()['x-content-type-options']).toBe('nosniff');
+  expect(answer?.headers()['x-frame-options']).toBe('DENY');
+  await expect(page.getByRole('cell', { name: HOSTILE, exact: true })).toBeVisible();
+  for (const view of ['', '?view=flame', '?view=table', '?view=compare']) {
+    await page.goto(`${server.page}/trace/${evil}${view}`);
+    await expect(page.getByRole('heading', { name: /onerror/ })).toBeVisible();
+  }
+  await page.goto(`${server.page}/trace/${evil}`);
+  await page.getByRole('row').first().click();
+  await expect(page.getByRole('complementary').getByText(HOSTILE, { exact: true }).first()).toBeVisible();
+  await expect(page.getByRole('complementary').getByRole('cell', { name: /javascript:window\.hurt=1/ })).toBeVisible();
+  await page.goto(`${server.page}/search?q=${encodeURIComponent(`{ name = "${HOSTILE}" `)}`);
+  await expect(page.getByRole('alert')).toBeVisible();
+  await page.goto(`${server.page}/map?window=all`);
+  await page.goto(`${server.page}/`);
+  await expect(page.getByRole('table', { name: 'Services' }).getByText(/onerror/)).toBeVisible();
+  expect(await page.evaluate(() => (window as unknown as { hurt?: number }).hurt)).toBeUndefined();
+  expect(await page.locator('img[src="x"]').count()).toBe(0);
+  expect(dialogs).toEqual([]);
+});
+
+test('an empty store says how to send the first trace', async ({ page }) => {
+  const empty = await Server.start();
+  try {
+    await page.goto(empty.page);
+    await expect(page.getByRole('heading', { name: 'Waiting for the first trace' })).toBeVisible();
+    for (const [runtime, line] of [['Python', 'opentelemetry-instrument python app.py'], ['Node.js', '--require @opentelemetry/auto-instrumentations-node/register'], ['Java', '-javaagent:opentelemetry-javaagent.jar']] as const) {
+      await expect(page.getByText(runtime, { exact: true })).toBeVisible();
+      await expect(page.getByText(line)).toBeVisible();
+    }
+    await page.getByRole('button', { name: 'Copy' }).first().click();
+    expect(await page.evaluate(() => navigator.clipboard.readText())).toContain('opentelemetry-instrument python app.py');
+    await accessible(page);
+    for (const path of ['/search', '/explore', '/map']) {
+      await page.goto(`${empty.page}${path}`);
+      await expect(page.getByRole('heading', { name: 'Waiting for the first trace' })).toBeVisible();
+    }
+    // Old data: nothing in the last hour, and an offer to go where it is.
+    await page.goto(empty.page);
+    await expect(page.getByRole('heading', { name: 'Waiting for the first trace' })).toBeVisible();
+    await empty.send(shop(Date.UTC(2020, 5, 1), 30).world);
+    // By itself: nobody has to reload.
+    await page.getByRole('button', { name: 'Go to the newest data' }).click();
+    await expect(page.getByRole('table', { name: 'Services' }).getByText('gateway')).toBeVisible();
+    await expect(page).toHaveURL(/from=\d+&to=\d+/);
+  } finally {
+    await empty.stop();
+  }
+});
+
+test('the overview names what hurts, says how it knows, and keeps a mute', async ({ page }) => {
+  await page.goto(server.page);
+  const finding = page.getByRole('article').filter({ hasText: 'N+1 calls' }).first();
+  await expect(finding).toBeVisible();
+  await finding.getByRole('button', { name: 'How do I know?' }).click();
+  await expect(finding.getByText(/calls per request: median/)).toBeVisible();
+  await accessible(page);
+  await finding.getByRole('button', { name: 'Copy JSON' }).click();
+  const copied = JSON.parse(await page.evaluate(() => navigator.clipboard.readText()));
+  expect(copied.kind).toBe('n_plus_one');
+  await finding.getByRole('button', { name: 'Mute' }).click();
+  await finding.getByLabel('Reason').fill('known since spring');
+  await finding.locator('form').getByRole('button', { name: 'Mute' }).click();
+  await expect(page.getByText(/muted until .*known since spring/)).toBeVisible();
+  await page.reload();
+  const muted = page.getByRole('article').filter({ hasText: 'known since spring' });
+  await expect(muted).toBeVisible();
+  await muted.getByRole('button', { name: 'Unmute' }).click();
+  await expect(page.getByText(/known since spring/)).toHaveCount(0);
+  await page.getByRole('article').filter({ hasText: 'N+1 calls' }).first().getByRole('link', { name: 'Open an example' }).click();
+  await expect(page.getByRole('row').filter({ hasText: 'N+1 calls' }).first()).toBeVisible();
+});
+
+test('changes need the header that other origins cannot send', async ({ request }) => {
+  const body = { finding: '0123456789abcdef', reason: 'x' };
+  expect((await request.post(`${server.page}/api/spanwise/mutes`, { data: body })).status()).toBe(403);
+  const headers = { 'X-Spanwise': '1' };
+  expect((await request.post(`${server.page}/api/spanwise/mutes`, { data: { finding: '../x' }, headers })).status()).toBe(400);
+  expect((await request.post(`${server.page}/api/spanwise/mutes`, { data: { ...body, until: '2001-01-01T00:00:00Z' }, headers })).status()).toBe(400);
+  expect((await request.post(`${server.page}/api/spanwise/mutes`, { data: body, headers })).status()).toBe(201);
+  expect((await request.delete(`${server.page}/api/spanwise/mutes/0123456789abcdef`, { headers })).status()).toBe(200);
+  expect((await request.delete(`${server.page}/api/spanwise/mutes/0123456789abcdef`, { headers })).status()).toBe(404);
+});
+
+test('a trace by keyboard: rows, errors, zoom, flame, totals, comparison', async ({ page }) => {
+  await page.goto(`${server.page}/trace/${failed}`);
+  await expect(page.getByRole('treegrid')).toBeVisible();
+  await page.keyboard.press('j');
+  await expect(page.getByRole('row', { selected: true })).toContainText('POST /checkout');
+  await page.keyboard.press(']');
+  await expect(page.getByRole('row', { selected: true })).toContainText('✕');
+  await page.keyboard.press('w');
+  await expect(page).toHaveURL(/zoom=/);
+  await page.keyboard.press('0');
+  await expect(page).not.toHaveURL(/zoom=/);
+  await page.keyboard.press('l');
+  await expect(page.getByRole('row').filter({ hasText: 'CardDeclined' })).toBeVisible();
+  await page.keyboard.press('c');
+  await expect(page).toHaveURL(/critical=1/);
+  await page.keyboard.press('c');
+  await page.keyboard.press('f');
+  await expect(page.getByRole('img', { name: /Flame graph/ })).toBeVisible();
+  await accessible(page);
+  await page.keyboard.press('t');
+  await expect(page.getByRole('table', { name: 'Totals' })).toBeVisible();
+  await page.keyboard.press('x');
+  await expect(page.getByRole('table', { name: 'Differences' })).toBeVisible();
+  await accessible(page);
+  await page.keyboard.press('Escape');
+  await page.keyboard.press('/');
+  await page.keyboard.type('payment');
+  await expect(page.getByRole('status').filter({ hasText: /spans/ })).toBeVisible();
+  await page.keyboard.press('Escape');
+  await page.keyboard.press('?');
+  await expect(page.getByRole('dialog', { name: 'Keys' })).toBeVisible();
+  await page.keyboard.press('Escape');
+  await page.keyboard.press('Control+k');
+  await page.keyboard.type(cart);
+  await page.keyboard.press('Enter');
+  await expect(page.getByRole('heading', { name: /GET \/cart/ })).toBeVisible();
+});
+
+test('the ledger of a call, and how long it takes among its kind', async ({ page }) => {
+  await page.goto(`${server.page}/trace/${cart}`);
+  await page.getByRole('row').filter({ hasText: 'gateway' }).nth(1).click();
+  const details = page.getByRole('complementary', { name: 'Span details' });
+  await expect(details.getByText('Where this call’s time goes')).toBeVisible();
+  await expect(details.getByRole('row', { name: /wire out/ })).toBeVisible();
+  await expect(details.getByText(/Slower than .* % of \d+ spans of its kind/)).toBeVisible();
+  await details.getByRole('button', { name: 'Go to the answering span' }).click();
+  await expect(page.getByRole('row', { selected: true })).toContainText('cart');
+});
+
+test('the entry point page shows where ordinary and slow requests spend their time', async ({ page }) => {
+  await page.goto(server.page);
+  await page.getByRole('table', { name: 'Services' }).getByRole('button', { name: 'gateway' }).click();
+  await page.getByRole('table', { name: 'Services' }).getByRole('link', { name: 'POST /checkout' }).click();
+  await expect(page.getByRole('img', { name: /Ordinary requests/ })).toBeVisible();
+  await expect(page.getByRole('img', { name: /The slowest/ })).toBeVisible();
+  await expect(page.getByText(/Most of the difference: payment/)).toBeVisible();
+  await expect(page.getByRole('link', { name: /median.*at most/ }).first()).toBeVisible();
+  await accessible(page);
+});
+
+test('the map: time behind each call, what sends no spans, and a list of it', async ({ page }) => {
+  await page.goto(`${server.page}/map`);
+  const bank = page.getByRole('button', { name: /bank\.example .*host, sends no spans/ });
+  await expect(bank).toBeVisible();
+  await expect(page.getByRole('table', { name: 'Calls by waiting' }).getByRole('row').nth(1)).toContainText('→');
+  await bank.click();
+  await expect(page).toHaveURL(/node=/);
+  await expect(page.getByRole('heading', { name: 'Calls of bank.example' })).toBeVisible();
+  await accessible(page);
+  await page.reload();
+  await expect(page.getByRole('heading', { name: 'Calls of bank.example' })).toBeVisible();
+});
+
+test('system: what was received, lost and stored', async ({ page }) => {
+  await page.goto(`${server.page}/system`);
+  await expect(page.getByText('Spans stored')).toBeVisible();
+  await expect(page.getByRole('table', { name: 'Own metrics' }).getByText('otelcol_receiver_accepted_spans').first()).toBeVisible();
+  await accessible(page);
+});
+
+test('a box over slow traces tells what they have in common, and the address keeps it', async ({ page }) => {
+  await page.goto(`${server.page}/explore?service=gateway`);
+  const heat = page.getByRole('img', { name: /traces: duration over time/ });
+  const around = await heat.boundingBox();
+  if (!around) throw new Error('the heatmap has no place');
+  // The three seconds of the timeout lie far above all others.
+  await page.mouse.move(around.x + 70, around.y + 8);
+  await page.mouse.down();
+  await page.mouse.move(around.x + around.width - 15, around.y + 60, { steps: 4 });
+  await page.mouse.up();
+  await expect(page).toHaveURL(/box=\d+-\d+-\d+-\d+/);
+  const differences = page.getByRole('region', { name: 'Differences' });
+  await expect(differences.or(page.getByText(/Not enough data/)).first()).toBeVisible();
+  await accessible(page);
+  const counted = await page.getByText(/traces of .* started/).textContent();
+  await page.reload();
+  await expect(page.getByText(/traces of .* started/)).toHaveText(counted ?? '');
+  await page.getByRole('button', { name: 'Clear the box' }).click();
+  await page.getByRole('button', { name: /slowest/ }).click();
+  await expect(page).toHaveURL(/box=/);
+});

@@ -1,0 +1,107 @@
+import { describe, expect, it } from 'vitest';
+import type { HeatmapAnswer, Kinds } from '../../src/api/types';
+import { bytes, duration, percent, rate, short, ticks } from '../../src/base/format';
+import { boxOf, boxText, edgesOf, excluding, including, likeText } from '../../src/model/explore';
+import { ordered } from '../../src/model/findings';
+import { percentileOf } from '../../src/model/kinds';
+import { related, strokeOf } from '../../src/model/map';
+import { parseMetrics, sumOf } from '../../src/model/metrics';
+import { completions, formOf, formQuery } from '../../src/model/query';
+
+const place = (query: string) => ({ path: '/', parameters: new URLSearchParams(query) });
+
+describe('numbers', () => {
+  it('have three digits and a unit', () => {
+    for (const [ns, text] of [[0, '0 ns'], [840_000, '840 µs'], [1_430_000_000, '1.43 s'], [12_340_000, '12.3 ms'], [999_600, '1.00 ms'], [59_999_999_999, '60.0 s'], [61e9, '1 min 1 s'], [3_700e9, '1 h 1 min'], [-1_500_000, '−1.50 ms'], [Number.NaN, '–']] as const) expect(duration(ns)).toBe(text);
+    expect([percent(0), percent(0.0004), percent(0.021), percent(0.5), percent(1)]).toEqual(['0 %', '< 0.1 %', '2.1 %', '50 %', '100 %']);
+    expect([short(950), short(12_345), short(3_000_000)]).toEqual(['950', '12.3 k', '3.00 M']);
+    expect([rate(2.5, 9), rate(0.05, 9), rate(0.001, 9), rate(1e-9, 9), rate(null, 1200)]).toEqual(['2.50/s', '3.00/min', '3.60/h', '9 in all', '1.20 k in all']);
+    expect(bytes(1536)).toBe('1.50 KiB');
+  });
+
+  it('stand on round ticks', () => {
+    expect(ticks(0, 100, 5)).toEqual([0, 20, 40, 60, 80, 100]);
+    expect(ticks(5, 5, 5)).toEqual([]);
+    expect(ticks(0, 1e12, 8).length).toBeLessThanOrEqual(11);
+  });
+});
+
+describe('the search form', () => {
+  it('is what its query says', () => {
+    const form = { service: 'a "b"', operation: 'GET /', minDuration: '100ms', errors: true };
+    expect(formQuery(form)).toBe('{ resource.service.name = "a \\"b\\"" && name = "GET /" && duration >= 100ms && status = error }');
+    expect(formOf(formQuery(form))).toEqual(form);
+    expect(formOf('{ span.name = "x" }')).toEqual({ service: '', operation: '', minDuration: '', errors: false });
+    expect(formQuery(formOf('{}'))).toBe('{}');
+  });
+
+  it('offers names that go on', () => {
+    expect(completions('{ res', 5, ['span.x', 'resource.service.name'])).toEqual({ from: 2, names: ['resource.service.name'] });
+    expect(completions('{ ', 2, ['a']).names).toEqual([]);
+  });
+});
+
+describe('a box on the heatmap', () => {
+  const answer: HeatmapAnswer = { from_unix_nano: '1790000000000000000', to_unix_nano: '1790000003599999999', columns: 72, edges_ns: [0, 10, 20, 40, 80], cells: [], traces: 0, p50_ns: 0, p95_ns: 0, p99_ns: 0, complete: true };
+  it('is the same after it went through the address', () => {
+    for (const box of [{ fromColumn: 0, toColumn: 71, fromRow: 0, toRow: 3 }, { fromColumn: 5, toColumn: 5, fromRow: 2, toRow: 2 }, { fromColumn: 17, toColumn: 40, fromRow: 1, toRow: 3 }]) {
+      const edges = edgesOf(place(`box=${boxText(answer, box)}`));
+      expect(edges && boxOf(answer, edges)).toEqual(box);
+    }
+    expect(edgesOf(place('box=a-b-c-d'))).toBeNull();
+    expect(edgesOf(place(''))).toBeNull();
+  });
+
+  it('gives conditions to include and exclude', () => {
+    const value = (key: string, text: string) => likeText({ type: 'value', key, value: text });
+    expect(value('span.card.brand', 'maestro')).toBe('span.card.brand = "maestro"');
+    expect(value('card type', 'x')).toBe('."card type" = "x"');
+    expect(value('http.status_code', '500')).toBe('(.http.status_code = "500" || .http.status_code = 500)');
+    expect(likeText({ type: 'number', key: 'rows', value: null })).toBeNull();
+    expect(including('{}', 'a = 1')).toBe('{ a = 1 }');
+    expect(including('{ b = 2 }', 'a = 1')).toBe('{ b = 2 } && { a = 1 }');
+    expect(excluding('{ b = 2 }', 'a = 1')).toBe('{ b = 2 && !(a = 1) }');
+  });
+});
+
+describe('findings', () => {
+  it('that are muted come last, in their order', () => {
+    const finding = (id: string) => ({ id }) as Parameters<typeof ordered>[0][number];
+    const all = ordered([finding('a'), finding('b'), finding('c')], [{ finding: 'a', reason: 'x', until: null, muted_at: '' }]);
+    expect(all.map((one) => one.finding.id + (one.mute ? '-' : ''))).toEqual(['b', 'c', 'a-']);
+  });
+});
+
+describe('percentiles', () => {
+  const kinds: Kinds = { shares: [0, 0.5, 0.95, 1], kinds: [{ spans: 40, quantiles_ns: [10, 20, 40, 100] }, { spans: 3, need: 20 }], of_span: [0, 1, null], entry: { traces: 0, need: 20, p50_ns: 0, p95_ns: 0, percentile: 0 }, typical: null, traces: 0, complete: true };
+  it('lie between the quantiles that are known', () => {
+    expect(percentileOf(kinds, 0, 5)?.percentile).toBe(0);
+    const equal = { ...kinds, kinds: [{ spans: 40, quantiles_ns: [12, 12, 12, 12] }] };
+    expect(percentileOf(equal, 0, 12)?.percentile).toBe(0);
+    expect(percentileOf(kinds, 0, 15)?.percentile).toBeCloseTo(25);
+    expect(percentileOf(kinds, 0, 30)?.percentile).toBeCloseTo(72.5);
+    expect(percentileOf(kinds, 0, 500)?.percentile).toBe(100);
+    expect(percentileOf(kinds, 0, 500)?.medianNs).toBe(20);
+    expect(percentileOf(kinds, 1, 5)).toBeNull();
+    expect(percentileOf(kinds, 2, 5)).toBeNull();
+  });
+});
+
+describe('the map', () => {
+  it('knows what is reached from a node and what reaches it, cycles included', () => {
+    const numbers = { calls: 1, errors: 0, critical_ms: 1, p50_ms: 0, p95_ms: 0, p99_ms: 0, traces: 1 };
+    const edges = [['a', 'b'], ['b', 'c'], ['c', 'b'], ['x', 'y']].map(([from, to]) => ({ ...numbers, from: from ?? '', to: to ?? '' }));
+    const answer = { nodes: [], edges, entry_ms: 0, left_out: 0, traces: 1, spans: 1, complete: true };
+    expect([...related(answer, 'b')].sort()).toEqual(['a', 'b', 'c']);
+    expect(strokeOf(0, 5)).toBe(1);
+    expect(strokeOf(5, 5)).toBe(12);
+  });
+});
+
+describe('own metrics', () => {
+  it('are read from Prometheus text', () => {
+    const found = parseMetrics('# HELP a_total What it is.\n# TYPE a_total counter\na_total{x="1"} 3\na_total{x="2"} 4\nh_bucket{le="1"} 2\nh_sum 1.5\n\n');
+    expect(found).toEqual([{ name: 'a_total', labels: 'x="1"', value: 3, help: 'What it is.' }, { name: 'a_total', labels: 'x="2"', value: 4, help: 'What it is.' }, { name: 'h_sum', labels: '', value: 1.5, help: '' }]);
+    expect(sumOf(found, 'a')).toBe(7);
+  });
+});

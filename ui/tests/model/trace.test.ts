@@ -1,0 +1,168 @@
+import { describe, expect, it } from 'vitest';
+import type { TraceColumns } from '../../src/api/types';
+import { blocks, compareTrees, pathTree } from '../../src/model/paths';
+import { EVENT, GROUP, reveal, rowOfSpan, rowsOf, SPAN } from '../../src/model/rows';
+import { criticalBelow, findSpans, totals, traceModel } from '../../src/model/trace';
+import { bounded } from '../../src/model/traceState';
+
+/** `[parent, service, name, start, duration]`, with the critical path over every span's own time. */
+function trace(lines: [number, string, string, number, number][], failed: number[] = []): TraceColumns {
+  const services = [...new Set(lines.map(([, service]) => service))];
+  const names = [...new Set(lines.map(([, , name]) => name))];
+  const children = lines.map((_, place) => lines.flatMap(([parent, , , , duration]) => (parent === place ? [duration] : [])).reduce((sum, one) => sum + one, 0));
+  const self = lines.map(([, , , , duration], place) => duration - (children[place] ?? 0));
+  return {
+    trace_id: '0'.repeat(32),
+    root: { service: lines[0]?.[1] ?? '', operation: lines[0]?.[2] ?? '' },
+    start_unix_nano: '0',
+    duration_ns: lines[0]?.[4] ?? 0,
+    span_count: lines.length,
+    error_count: failed.length,
+    services: services.map((name) => ({ name, spans: 1 })),
+    critical_path: { mode: 'spanwise', segments: lines.map(([, , , start], place) => [place, start, start + (self[place] ?? 0)]), by_service: [] },
+    ledger: [],
+    findings: [],
+    columns: {
+      services,
+      names,
+      operations: names,
+      ids: lines.map((_, place) => (place + 1).toString(16).padStart(16, '0')).join(''),
+      parent: lines.map(([parent]) => parent),
+      service: lines.map(([, service]) => services.indexOf(service)),
+      name: lines.map(([, , name]) => names.indexOf(name)),
+      operation: lines.map(([, , name]) => names.indexOf(name)),
+      kind: lines.map(() => 0),
+      start_ns: lines.map(([, , , start]) => start),
+      duration_ns: lines.map(([, , , , duration]) => duration),
+      self_ns: self,
+      critical_ns: self,
+      status: lines.map((_, place) => (failed.includes(place) ? 2 : 0)),
+      flags: [],
+      messages: failed.map((place) => [place, 'out of luck']),
+      events: [],
+    },
+  };
+}
+
+/** A cart that reads six items one by one, with another call between them. */
+const cart = () => traceModel(trace([
+  [-1, 'gateway', 'GET /cart', 0, 1000],
+  [0, 'cart', 'read', 100, 800],
+  [1, 'db', 'item', 110, 100],
+  [2, 'db', 'row', 120, 50],
+  [1, 'db', 'item', 220, 100],
+  [1, 'cache', 'get', 330, 10],
+  [1, 'db', 'item', 340, 100],
+  [1, 'db', 'item', 450, 100],
+  [1, 'db', 'item', 560, 100],
+  [1, 'db', 'item', 670, 100],
+], [7]));
+
+const none = { closed: new Set<number>(), open: new Set<number>() };
+const shown = (rows: ReturnType<typeof rowsOf>) => Array.from({ length: rows.count }, (_, row) => `${'sge'[rows.kind[row] ?? 0]}${rows.reference[row]}@${rows.depth[row]}`);
+
+describe('rows', () => {
+  it('fold repeated siblings into one, where the first of them stands', () => {
+    expect(shown(rowsOf(cart(), none))).toEqual(['s0@0', 's1@1', 'g0@2', 's5@2']);
+  });
+
+  it('open a group below its row, each member with its own subtree', () => {
+    expect(shown(rowsOf(cart(), { ...none, open: new Set([0]) }))).toEqual(['s0@0', 's1@1', 'g0@2', 's2@3', 's3@4', 's4@3', 's6@3', 's7@3', 's8@3', 's9@3', 's5@2']);
+  });
+
+  it('hide what is below a closed span', () => {
+    expect(shown(rowsOf(cart(), { ...none, closed: new Set([1]) }))).toEqual(['s0@0', 's1@1']);
+  });
+
+  it('show events below their span', () => {
+    const events = { total: 1, events: [{ place: 1, time_ns: 5, name: 'said', attributes: {} }] };
+    const rows = rowsOf(cart(), { ...none, events });
+    expect(rows.kind[2]).toBe(EVENT);
+    expect(shown(rows)).toEqual(['s0@0', 's1@1', 'e0@2', 'g0@2', 's5@2']);
+  });
+
+  it('show the critical path alone', () => {
+    const model = cart();
+    model.critical.fill(0);
+    model.critical[3] = 5;
+    expect(shown(rowsOf(model, { ...none, open: new Set([0]), only: criticalBelow(model) }))).toEqual(['s0@0', 's1@1', 'g0@2', 's2@3', 's3@4']);
+  });
+
+  it('open what hides a span', () => {
+    const model = cart();
+    const next = reveal(model, 3, new Set([1, 5]), new Set());
+    expect(next.closed).toEqual(new Set([5]));
+    expect(rowOfSpan(rowsOf(model, next), 3)).toBe(4);
+    expect(rowOfSpan(rowsOf(model, none), 3)).toBe(-1);
+  });
+
+  it('put every span once when all groups are open', () => {
+    const lines: [number, string, string, number, number][] = [[-1, 'a', 'root', 0, 1e9]];
+    for (let place = 1; place < 2000; place += 1) lines.push([place % 3 === 0 ? 0 : place - 1, 'a', `op ${place % 7}`, place, 1]);
+    const model = traceModel(trace(lines));
+    const rows = rowsOf(model, { closed: new Set(), open: new Set(model.groups.keys()) });
+    expect(Array.from(rows.kind.slice(0, rows.count)).filter((kind) => kind === SPAN).length).toBe(2000);
+    expect(Array.from(rows.kind.slice(0, rows.count)).filter((kind) => kind === GROUP).length).toBe(model.groups.length);
+  });
+
+  it('show every span once when all is open, however deep', () => {
+    const lines: [number, string, string, number, number][] = Array.from({ length: 20_000 }, (_, place) => [place - 1, 'a', 'deep', place, 1]);
+    const columns = trace([[-1, 'a', 'deep', 0, 1]]);
+    columns.columns.parent = lines.map(([parent]) => parent);
+    for (const key of ['service', 'name', 'operation', 'kind', 'start_ns', 'duration_ns', 'self_ns', 'critical_ns', 'status'] as const) columns.columns[key] = lines.map(() => 0);
+    const model = traceModel(columns);
+    expect(rowsOf(model, none).count).toBe(20_000);
+    expect(model.depth[19_999]).toBe(19_999);
+    expect(model.end[0]).toBe(20_000);
+  });
+});
+
+describe('a trace', () => {
+  it('finds spans by what is written on them', () => {
+    const model = cart();
+    expect(findSpans(model, 'CACHE')).toEqual([5]);
+    expect(findSpans(model, 'item')).toEqual([2, 4, 6, 7, 8, 9]);
+    expect(findSpans(model, 'error')).toEqual([7]);
+    expect(findSpans(model, 'luck')).toEqual([7]);
+    expect(findSpans(model, '000a')).toEqual([9]);
+    expect(findSpans(model, '  ')).toEqual([]);
+  });
+
+  it('adds up: own time is all work, critical time the duration', () => {
+    const rows = totals(cart());
+    expect(rows.reduce((sum, row) => sum + row.selfNs, 0)).toBe(1000);
+    expect(rows.reduce((sum, row) => sum + row.criticalNs, 0)).toBe(1000);
+    expect(rows.find((row) => row.operation === 'item')).toMatchObject({ spans: 6, errors: 1, totalNs: 600, longestNs: 100 });
+  });
+
+  it('keeps a zoom within itself', () => {
+    const model = cart();
+    expect(bounded(model, { from: -500, to: 200 })).toEqual({ from: 0, to: 700 });
+    expect(bounded(model, { from: 900, to: 1500 })).toEqual({ from: 400, to: 1000 });
+    expect(bounded(model, { from: -1e9, to: 1e9 })).toEqual({ from: 0, to: 1000 });
+  });
+});
+
+describe('trees of calls', () => {
+  it('are as wide as the trace took, children within their parents', () => {
+    const nodes = pathTree(cart(), 'critical');
+    expect(nodes[0]).toMatchObject({ operation: 'GET /cart', calls: 1 });
+    expect(nodes[0]?.total_ms).toBeCloseTo(0.001);
+    expect(nodes.find((node) => node.operation === 'item')).toMatchObject({ calls: 6, depth: 2 });
+    const placed = blocks(nodes, nodes[0]?.total_ms ?? 0);
+    for (const block of placed) {
+      expect(block.left).toBeGreaterThanOrEqual(-1e-9);
+      expect(block.left + block.width).toBeLessThanOrEqual(1 + 1e-9);
+    }
+    const atTwo = placed.filter((block) => block.node.depth === 2);
+    expect(atTwo[1]?.left).toBeCloseTo((atTwo[0]?.left ?? 0) + (atTwo[0]?.width ?? 0));
+  });
+
+  it('differ by what adds up to the difference of the durations', () => {
+    const other = traceModel(trace([[-1, 'gateway', 'GET /cart', 0, 400], [0, 'cart', 'read', 100, 250]]));
+    const lines = compareTrees(pathTree(cart(), 'critical'), pathTree(other, 'critical'));
+    const sum = lines.reduce((total, line) => total + (line.a?.ownMs ?? 0) - (line.b?.ownMs ?? 0), 0);
+    expect(sum).toBeCloseTo(0.0006);
+    expect(lines.filter((line) => !line.b).map((line) => line.operation)).toEqual(['item', 'row', 'get']);
+  });
+});

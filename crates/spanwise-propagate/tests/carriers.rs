@@ -1,5 +1,7 @@
 //! The same context through every carrier.
 
+#![allow(clippy::unwrap_used)]
+
 use std::process::Command;
 
 use spanwise_propagate::carriers::{Environment, MessageHeaders, environment_name};

@@ -1,5 +1,7 @@
 //! Each format against what its specification and its own tracers send.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, HashMap};
 
 use spanwise_propagate::{

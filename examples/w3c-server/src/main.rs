@@ -7,12 +7,12 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
 use clap::Parser;
 use serde::Deserialize;
-use spanwise_propagate::{Decision, Parent, Propagator, SpanContext, SpanId, TraceId};
+use spanwise_sdk::layers::{SendTraced, ServerLayer};
 use tokio::net::TcpListener;
 
 /// A server for the W3C's conformance suite.
@@ -37,63 +37,34 @@ struct Call {
 const MAX_CALLS: usize = 64;
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-#[derive(Clone)]
-struct Server {
-    propagator: Propagator,
-    client: reqwest::Client,
-}
-
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    let _guard = spanwise_sdk::builder().service_name("w3c-server").init()?;
     let arguments = Arguments::parse();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, arguments.port)).await?;
     let client = reqwest::Client::builder().timeout(CALL_TIMEOUT).build()?;
-    let server = Server { propagator: Propagator::default(), client };
     let router = Router::new()
         .route("/", post(handle))
         .route("/test", post(handle))
         .layer(DefaultBodyLimit::max(1024 * 1024))
-        .with_state(server);
+        .layer(ServerLayer::new())
+        .with_state(client);
     println!("http://{}/test", listener.local_addr()?);
     axum::serve(listener, router).await?;
     Ok(())
 }
 
 async fn handle(
-    State(server): State<Server>,
-    headers: HeaderMap,
+    State(client): State<reqwest::Client>,
     Json(calls): Json<Vec<Call>>,
 ) -> Result<Json<usize>, (StatusCode, String)> {
     if calls.len() > MAX_CALLS {
         return Err((StatusCode::BAD_REQUEST, format!("cannot make {} calls: at most {MAX_CALLS}", calls.len())));
     }
-    let found = server.propagator.extract(&headers);
-    let request = child(found.parent.as_ref());
     for call in &calls {
-        let mut headers = HeaderMap::new();
-        let client_span = request.child(new_span_id());
-        server.propagator.inject(&client_span, &found.baggage, &mut headers);
-        let sent = server.client.post(&call.url).headers(headers);
-        let sent = sent.header("content-type", "application/json").body(call.arguments.to_string());
-        sent.send().await.map_err(|error| (StatusCode::BAD_GATEWAY, format!("cannot call {}: {error}", call.url)))?;
+        let request = client.post(&call.url).header("content-type", "application/json");
+        let sent = request.body(call.arguments.to_string()).send_traced().await;
+        sent.map_err(|error| (StatusCode::BAD_GATEWAY, format!("cannot call {}: {error}", call.url)))?;
     }
     Ok(Json(calls.len()))
-}
-
-/// This request's span: below the caller's, or the root of a new trace.
-fn child(parent: Option<&Parent>) -> SpanContext {
-    match parent {
-        Some(Parent::Span(span)) => span.child(new_span_id()),
-        Some(Parent::Trace { trace_id, decision }) => SpanContext::root(*trace_id, new_span_id(), *decision, false),
-        Some(Parent::Decision(decision)) => SpanContext::root(new_trace_id(), new_span_id(), *decision, true),
-        None => SpanContext::root(new_trace_id(), new_span_id(), Decision::Accept, true),
-    }
-}
-
-fn new_trace_id() -> TraceId {
-    std::iter::repeat_with(rand::random).find_map(TraceId::from_bytes).unwrap_or_else(|| unreachable!("endless"))
-}
-
-fn new_span_id() -> SpanId {
-    std::iter::repeat_with(rand::random).find_map(SpanId::from_bytes).unwrap_or_else(|| unreachable!("endless"))
 }

@@ -5,13 +5,14 @@ use std::process::Command;
 use serde_json::Value as Json;
 
 /// Each crate and what it may use.
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 11] = [
     ("spanwise-model", &[]),
     ("spanwise-wire", &["spanwise-model"]),
     ("spanwise-insight", &["spanwise-model"]),
     ("spanwise-journal", &["spanwise-model", "spanwise-wire"]),
     ("spanwise-propagate", &[]),
-    ("w3c-server", &["spanwise-propagate"]),
+    ("spanwise-sdk", &["spanwise-propagate"]),
+    ("w3c-server", &["spanwise-sdk"]),
     ("spanwise-store", &["spanwise-model", "spanwise-wire", "spanwise-journal", "spanwise-insight"]),
     ("spanwise-query", &["spanwise-model", "spanwise-wire", "spanwise-store", "spanwise-insight"]),
     ("spanwise-pipeline", &["spanwise-model", "spanwise-wire", "spanwise-journal", "spanwise-insight"]),

@@ -218,6 +218,11 @@ impl Batch {
         self
     }
 
+    /// The same batch for a stage that holds it long and will not send it on as it came.
+    pub fn without_compressed(&self) -> Batch {
+        Batch { compressed: None, ..self.clone() }
+    }
+
     /// Bytes of memory that this batch holds.
     pub fn memory_bytes(&self) -> usize {
         let index = &self.index;

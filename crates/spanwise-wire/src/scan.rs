@@ -5,6 +5,8 @@
 //! instead of refused; a value nested too deeply or an id of a wrong length rejects its span instead of the request.
 //! Shapes: <https://github.com/open-telemetry/opentelemetry-proto/tree/v1.9.0/opentelemetry/proto/trace/v1>.
 
+use std::cell::Cell;
+
 use spanwise_model::{Limits, SpanId, TraceId, limits};
 
 use crate::batch::SpanRef;
@@ -92,10 +94,27 @@ pub(crate) fn scan(bytes: &[u8], limits: &Limits) -> Result<Scanned> {
     if bytes.len() > limits.message_bytes || u32::try_from(bytes.len()).is_err() {
         return Err(Malformed::TooLarge { bytes: bytes.len(), limit: limits.message_bytes });
     }
-    let mut scan = Scan { bytes, limits, too_deep: false, out: Scanned::default() };
+    // Found spans gather where there is room already, then are copied into exactly what they need: an index that
+    // grew by doubling would hold twice its size for as long as its batch waits.
+    let gathered = GATHERED.take();
+    let mut scan = Scan { bytes, limits, too_deep: false, out: Scanned { spans: gathered, ..Scanned::default() } };
     scan.request()?;
-    Ok(scan.out)
+    let mut out = scan.out;
+    let exact = out.spans.as_slice().to_vec();
+    let mut gathered = std::mem::replace(&mut out.spans, exact);
+    if gathered.capacity() <= GATHERED_SPANS {
+        gathered.clear();
+        GATHERED.set(gathered);
+    }
+    Ok(out)
 }
+
+thread_local! {
+    static GATHERED: Cell<Vec<SpanRef>> = const { Cell::new(Vec::new()) };
+}
+
+/// What a thread keeps room for: 1 MiB.
+const GATHERED_SPANS: usize = 16 << 10;
 
 struct Scan<'a> {
     bytes: &'a [u8],
@@ -144,6 +163,19 @@ fn varint_slow(bytes: &[u8], at: &mut usize, end: usize) -> Result<u64> {
 /// Field number and wire type. Numbers reach 2^29 - 1 and 0 is invalid.
 #[inline(always)]
 pub(crate) fn tag(bytes: &[u8], at: &mut usize, end: usize) -> Result<(u32, u8)> {
+    // All of OTLP's fields but a span's flags (16) have a tag of one byte.
+    if *at < end
+        && let Some(&byte) = bytes.get(*at)
+        && (0x08..0x80).contains(&byte)
+        && byte & 7 <= FIXED32
+    {
+        *at += 1;
+        return Ok((u32::from(byte >> 3), byte & 7));
+    }
+    tag_slow(bytes, at, end)
+}
+
+fn tag_slow(bytes: &[u8], at: &mut usize, end: usize) -> Result<(u32, u8)> {
     let start = *at;
     let key = varint(bytes, at, end)?;
     let number = u32::try_from(key).map_err(|_| Malformed::Tag { at: start })? >> 3;
@@ -200,19 +232,47 @@ fn skip_nested(bytes: &[u8], number: u32, wire: u8, at: &mut usize, end: usize, 
     }
 }
 
-/// Whether `text` is UTF-8; eight ASCII bytes at a time, since nearly all telemetry text is ASCII and short.
+/// Whether `text` is UTF-8; nearly all telemetry text is ASCII and short.
 #[inline]
 fn is_utf8(text: &[u8]) -> bool {
+    is_ascii(text) || simdutf8::basic::from_utf8(text).is_ok()
+}
+
+/// Eight bytes at a time, the end once more and overlapping rather than byte by byte.
+#[inline(always)]
+fn is_ascii(text: &[u8]) -> bool {
     const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
-    let (words, rest) = text.as_chunks::<8>();
     let mut high = 0u64;
-    for word in words {
-        high |= u64::from_le_bytes(*word);
+    if let Some(last) = text.last_chunk::<8>() {
+        for word in text.as_chunks::<8>().0 {
+            high |= u64::from_le_bytes(*word);
+        }
+        high |= u64::from_le_bytes(*last);
+    } else if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        high = u64::from(u32::from_le_bytes(*first) | u32::from_le_bytes(*last));
+    } else {
+        for byte in text {
+            high |= u64::from(*byte);
+        }
     }
-    for byte in rest {
-        high |= u64::from(*byte);
+    high & HIGH_BITS == 0
+}
+
+/// Whether the body of a `KeyValue` is what nearly all are: a key, then a value that is a text or a number, in this
+/// order, each once, below 128 bytes, ASCII. Such a one is valid; any other is looked at field by field.
+#[inline(always)]
+fn is_plain(body: &[u8]) -> bool {
+    let [0x0a, key_len, rest @ ..] = body else { return false };
+    let Some((key, [0x12, value_len, value @ ..])) = rest.split_at_checked(usize::from(*key_len)) else { return false };
+    if *key_len >= 0x80 || usize::from(*value_len) != value.len() || *value_len >= 0x80 || !is_ascii(key) {
+        return false;
     }
-    high & HIGH_BITS == 0 || simdutf8::basic::from_utf8(text).is_ok()
+    match value {
+        [0x0a, len, text @ ..] => usize::from(*len) == text.len() && is_ascii(text),
+        // A bool or an integer: a varint, which is surely in range below ten bytes.
+        [0x10 | 0x18, head @ .., last] => *last < 0x80 && head.len() < 9 && head.iter().all(|byte| *byte >= 0x80),
+        _ => false,
+    }
 }
 
 /// Reads a little-endian number whose bounds the caller has checked.
@@ -532,6 +592,9 @@ impl Scan<'_> {
     #[inline]
     fn attribute(&mut self, number: u32, wire: u8, at: &mut usize, end: usize) -> Result<()> {
         let (start, stop) = self.len(number, wire, at, end)?;
+        if self.bytes.get(start..stop).is_some_and(is_plain) {
+            return Ok(());
+        }
         self.key_value(start, stop, limits::VALUE_DEPTH)
     }
 
@@ -591,5 +654,74 @@ impl Scan<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: [&[u8]; 6] = [
+        b"\x0a\x04user\x12\x06\x0a\x04u-17",
+        b"\x0a\x00\x12\x02\x0a\x00",
+        b"\x0a\x09thread.id\x12\x02\x18\x07",
+        b"\x0a\x01n\x12\x0a\x18\xff\xff\xff\xff\xff\xff\xff\xff\x7f",
+        b"\x0a\x03hit\x12\x02\x10\x01",
+        b"\x0a\x08url.full\x12\x15\x0a\x13http://cart.shop/12",
+    ];
+
+    /// A body as the one attribute of a valid span, or scanned field by field.
+    fn slow(body: &[u8]) -> Result<(u64, bool)> {
+        let limits = Limits::default();
+        let mut scan = Scan { bytes: body, limits: &limits, too_deep: false, out: Scanned::default() };
+        scan.key_value(0, body.len(), limits::VALUE_DEPTH)?;
+        Ok((scan.out.invalid_utf8, scan.too_deep))
+    }
+
+    #[test]
+    fn what_is_plain_is_valid_whatever_is_changed_in_it() {
+        let mut plain = 0;
+        for body in PLAIN {
+            for at in 0..body.len() {
+                for byte in 0..=255 {
+                    let mut changed = body.to_vec();
+                    changed[at] = byte;
+                    for end in [body.len(), at] {
+                        let changed = &changed[..end];
+                        if is_plain(changed) {
+                            plain += 1;
+                            assert_eq!(slow(changed), Ok((0, false)), "{changed:x?}");
+                        }
+                    }
+                }
+            }
+        }
+        assert!(plain > 5_000, "{plain}");
+    }
+
+    #[test]
+    fn attributes_as_sdks_send_them_are_plain() {
+        for body in PLAIN {
+            assert!(is_plain(body), "{body:x?}");
+        }
+        let not_ascii = "\x0a\x04user\x12\x06\x0a\x04ü-1".as_bytes();
+        let twice = b"\x0a\x01k\x0a\x01k\x12\x02\x18\x07";
+        let eleven = b"\x0a\x01n\x12\x0b\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01";
+        for body in [not_ascii, twice, eleven, b"", b"\x0a", b"\x0a\x01k"] {
+            assert!(!is_plain(body), "{body:x?}");
+        }
+    }
+
+    #[test]
+    fn ascii_is_told_at_every_length() {
+        for len in 0..40 {
+            let text = vec![b'a'; len];
+            assert!(is_ascii(&text));
+            for at in 0..len {
+                let mut text = text.clone();
+                text[at] = 0x80;
+                assert!(!is_ascii(&text), "{at} of {len}");
+            }
+        }
     }
 }

@@ -53,7 +53,7 @@ fn single_member_size(input: &[u8]) -> Option<usize> {
     const MEMBER: &[u8] = &[0x1f, 0x8b, 0x08];
     let (_, trailer) = input.split_last_chunk::<4>()?;
     let rest = input.get(MEMBER.len()..)?;
-    if rest.windows(MEMBER.len()).any(|window| window == MEMBER) {
+    if memchr::memmem::find(rest, MEMBER).is_some() {
         return None;
     }
     usize::try_from(u32::from_le_bytes(*trailer)).ok()
@@ -104,30 +104,33 @@ pub(super) fn unzstd(input: &[u8], limit: usize) -> Inflated {
 fn unzstd_with(context: &mut DCtx<'_>, input: &[u8], limit: usize) -> Inflated {
     let declared = zstd_safe::get_frame_content_size(input).ok().flatten().and_then(|size| usize::try_from(size).ok());
     let guess = declared.unwrap_or(input.len().saturating_mul(8)).min(limit);
-    let mut out: Vec<u8> = vec![0; guess.saturating_add(1)];
+    let mut out: Vec<u8> = Vec::with_capacity(guess.saturating_add(1));
     let mut source = InBuffer::around(input);
-    let mut written = 0;
     loop {
-        let mut target = OutBuffer::around_pos(&mut out[..], written);
+        let written = out.len();
+        // Sets the vector's length to what it wrote.
+        let mut target = OutBuffer::around_pos(&mut out, written);
         let left_of_frame = context.decompress_stream(&mut target, &mut source).map_err(zstd_error)?;
-        written = target.pos();
-        if written > limit {
+        if out.len() > limit {
             return Err(Failure::TooMuch);
         }
         let input_done = source.pos() == input.len();
         if input_done && left_of_frame == 0 {
             break;
         }
-        if written < out.len() {
+        if out.len() < out.capacity() {
             if input_done {
                 return Err(corrupt("the last frame is truncated"));
             }
             continue;
         }
         let larger = out.len().saturating_mul(2).min(limit.saturating_add(1));
-        out.resize(larger, 0);
+        out.reserve_exact(larger.saturating_sub(out.len()));
     }
-    out.truncate(written);
+    // Memory is accounted by length.
+    if out.capacity() - out.len() > out.len() / 8 + 1 {
+        out.shrink_to_fit();
+    }
     Ok(out)
 }
 

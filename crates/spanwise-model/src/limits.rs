@@ -73,6 +73,9 @@ pub const TLS_HANDSHAKE: Duration = Duration::from_secs(5);
 pub const BODY_STALL: Duration = Duration::from_secs(10);
 /// Requests that one HTTP/2 connection may have open: grpc-go's clients use a handful, a proxy hundreds.
 pub const HTTP2_STREAMS: u32 = 256;
+/// One HTTP/2 frame, of senders that ask: four times the least, beyond which the cost per frame hardly shows; it is
+/// also what an unfinished frame can hold of each connection.
+pub const HTTP2_FRAME_BYTES: u32 = 64 << 10;
 /// Header block of a request.
 pub const HTTP_HEADER_BYTES: usize = 64 << 10;
 /// Bytes read of a peer's answer to an export: its status details are all we use.

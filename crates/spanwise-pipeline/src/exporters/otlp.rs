@@ -21,7 +21,7 @@ use super::queue::{QueueConfig, Queued, RetryConfig, Sender};
 use crate::component::{Build, BuildContext, BuildError, Factory, Kind, Stage, prepare};
 use crate::config::units::GoDuration;
 use crate::flow::{Payload, Refusal};
-use crate::net::ClientTls;
+use crate::net::{ClientTls, gather};
 
 pub const FACTORY: Factory = Factory {
     kind: Kind::Exporter,
@@ -138,12 +138,12 @@ impl GrpcSender {
             return Ok(ready);
         }
         *held = None;
-        let stream = self.target.connect().await?;
+        let (stream, sending) = gather(self.target.connect().await?);
         let mut builder = h2::client::Builder::new();
         builder.initial_window_size(1 << 20).max_header_list_size(limits::HTTP_HEADER_BYTES as u32).enable_push(false);
         let (connection, driver) = builder.handshake::<_, Bytes>(stream).await.map_err(broken)?;
         tokio::spawn(async move {
-            if let Err(error) = driver.await {
+            if let Err(error) = sending.drive(driver).await {
                 tracing::debug!(%error, "connection of an exporter ended");
             }
         });

@@ -1,7 +1,9 @@
 //! Sockets: listeners that survive every accept error, TLS on both sides.
 
+pub mod gather;
 pub mod listen;
 pub mod tls;
 
+pub use gather::gather;
 pub use listen::{Listener, Stream};
 pub use tls::{ClientTls, ServerTls};

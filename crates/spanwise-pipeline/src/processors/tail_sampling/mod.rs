@@ -149,7 +149,7 @@ impl Consumer for TailSampling {
         let ticket = self.hold.keep(&payload).await?;
         self.metrics.incoming.add(payload.batch.len_spans() as u64);
         // What waits is bounded by `max_bytes`; the memory it was admitted under is free for others.
-        send(&self.shards, &payload.batch, ticket).await
+        send(&self.shards, &payload.batch.without_compressed(), ticket).await
     }
 }
 

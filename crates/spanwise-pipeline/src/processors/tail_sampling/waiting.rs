@@ -38,16 +38,27 @@ struct Held {
     waiting: usize,
 }
 
+/// One step of a trace's chain. Millions of them wait at a time: 12 bytes each.
 struct Link {
     place: Place,
-    next: Option<usize>,
+    /// [`NO_LINK`] at the end.
+    next: u32,
 }
+
+/// No chain has this link: it would be the last of 4 billion waiting spans, which would take terabytes.
+const NO_LINK: u32 = u32::MAX;
 
 /// Where a span lies: the batch, and its number there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    batch: usize,
+    batch: u32,
     span: u32,
+}
+
+impl Place {
+    fn batch(self) -> usize {
+        self.batch as usize
+    }
 }
 
 pub struct Waiting {
@@ -55,8 +66,8 @@ pub struct Waiting {
     /// Tells this trace from an earlier or later one of the same id.
     pub number: u64,
     pub bytes: u64,
-    first: usize,
-    last: usize,
+    first: u32,
+    last: u32,
 }
 
 /// The traces of one shard, and the batches they lie in.
@@ -90,14 +101,16 @@ impl WaitingTraces {
     }
 
     /// Holds a batch; [`WaitingTraces::settle`] follows when its spans are placed.
-    pub fn hold(&mut self, batch: Batch, kept: Option<Arc<Kept>>) -> usize {
+    pub fn hold(&mut self, batch: Batch, kept: Option<Arc<Kept>>) -> u32 {
         let bytes = batch.memory_bytes() + batch.len_spans() * SPAN_BYTES;
         self.bytes += bytes;
-        self.batches.insert(Held { batch, kept, bytes, waiting: 0 })
+        // Batches are far fewer than spans.
+        self.batches.insert(Held { batch, kept, bytes, waiting: 0 }) as u32
     }
 
     /// Gives a batch up when none of its spans wait.
-    pub fn settle(&mut self, batch: usize) {
+    pub fn settle(&mut self, batch: u32) {
+        let batch = batch as usize;
         if self.batches.get(batch).is_some_and(|held| held.waiting == 0) {
             let held = self.batches.remove(batch);
             self.bytes -= held.bytes;
@@ -107,30 +120,30 @@ impl WaitingTraces {
         }
     }
 
-    pub fn place(batch: usize, span: u32) -> Place {
+    pub fn place(batch: u32, span: u32) -> Place {
         Place { batch, span }
     }
 
     pub fn view(&self, place: Place) -> SpanView<'_> {
-        let batch = &self.batches[place.batch].batch;
+        let batch = &self.batches[place.batch()].batch;
         SpanView { batch, span: &batch.spans()[place.span as usize] }
     }
 
     pub fn piece(&self, place: Place) -> Piece<'_> {
-        self.batches[place.batch].batch.piece(place.span as usize)
+        self.batches[place.batch()].batch.piece(place.span as usize)
     }
 
     /// Holds a span that belongs to no waiting trace until it is released.
     pub fn count_in(&mut self, place: Place) {
-        self.batches[place.batch].waiting += 1;
+        self.batches[place.batch()].waiting += 1;
     }
 
     /// Where a trace's spans lie, in the order they came.
     pub fn places(&self, trace_id: &TraceId) -> Vec<Place> {
         let mut places = Vec::new();
-        let mut at = self.traces.get(trace_id).map(|trace| trace.first);
-        while let Some(link) = at {
-            let link = &self.links[link];
+        let mut at = self.traces.get(trace_id).map_or(NO_LINK, |trace| trace.first);
+        while at != NO_LINK {
+            let link = &self.links[at as usize];
             places.push(link.place);
             at = link.next;
         }
@@ -138,18 +151,18 @@ impl WaitingTraces {
     }
 
     pub fn kept(&self, place: Place) -> Option<&Ticket> {
-        self.batches[place.batch].kept.as_ref().map(|kept| &kept.ticket)
+        self.batches[place.batch()].kept.as_ref().map(|kept| &kept.ticket)
     }
 
     /// Adds a span to its trace. `Some` with the trace's number when it is a new one.
     pub fn add(&mut self, place: Place, now: Instant) -> Option<u64> {
-        let held = &mut self.batches[place.batch];
+        let held = &mut self.batches[place.batch()];
         held.waiting += 1;
         let span = held.batch.spans()[place.span as usize];
-        let link = self.links.insert(Link { place, next: None });
+        let link = self.links.insert(Link { place, next: NO_LINK }) as u32;
         match self.traces.get_mut(&span.trace_id) {
             Some(trace) => {
-                self.links[trace.last].next = Some(link);
+                self.links[trace.last as usize].next = link;
                 trace.last = link;
                 trace.bytes += u64::from(span.len);
                 None
@@ -168,9 +181,9 @@ impl WaitingTraces {
     /// [`WaitingTraces::release`].
     pub fn take(&mut self, trace_id: &TraceId, places: &mut Vec<Place>) -> Option<Waiting> {
         let trace = self.traces.remove(trace_id)?;
-        let mut at = Some(trace.first);
-        while let Some(link) = at {
-            let link = self.links.remove(link);
+        let mut at = trace.first;
+        while at != NO_LINK {
+            let link = self.links.remove(at as usize);
             places.push(link.place);
             at = link.next;
         }
@@ -180,7 +193,7 @@ impl WaitingTraces {
     /// The spans of a trace that was taken are handed on or dropped: batches without waiting spans go.
     pub fn release(&mut self, places: &[Place]) {
         for place in places {
-            self.batches[place.batch].waiting -= 1;
+            self.batches[place.batch()].waiting -= 1;
             self.settle(place.batch);
         }
     }

@@ -18,7 +18,7 @@ use super::admission::{Admission, Format, Rejection, Signal};
 use super::config::GrpcConfig;
 use crate::component::BuildContext;
 use crate::flow::Metadata;
-use crate::net::{Listener, Stream};
+use crate::net::{Listener, Stream, gather};
 
 const SERVICES: [(&str, Signal); 3] = [
     ("/opentelemetry.proto.collector.trace.v1.TraceService/Export", Signal::Traces),
@@ -60,8 +60,11 @@ async fn connection(
         .max_header_list_size(limits::HTTP_HEADER_BYTES as u32)
         .initial_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
+        .max_frame_size(limits::HTTP2_FRAME_BYTES)
         .max_send_buffer_size(256 << 10);
-    let handshake = tokio::time::timeout(limits::BODY_STALL, builder.handshake::<_, Bytes>(stream)).await;
+    let (stream, sending) = gather(stream);
+    let handshake = sending.drive(builder.handshake::<_, Bytes>(stream));
+    let handshake = tokio::time::timeout(limits::BODY_STALL, handshake).await;
     let Ok(Ok(mut connection)) = handshake else { return };
     let mut stopping = false;
     loop {
@@ -72,7 +75,7 @@ async fn connection(
                 stopping = true;
                 continue;
             }
-            accepted = connection.accept() => accepted,
+            accepted = sending.drive(connection.accept()) => accepted,
         };
         match accepted {
             Some(Ok((request, respond))) => {
@@ -150,40 +153,73 @@ async fn answer(
     Ok(partial.to_proto())
 }
 
-/// Reads one length-prefixed message. Memory for all of it is charged as soon as its length is known.
+/// Reads one length-prefixed message. Memory for all of it is charged as soon as its length is known, and then taken
+/// in one piece.
 async fn read_message(mut body: RecvStream, admission: &Admission) -> Result<(bool, Bytes, Charge), Rejection> {
-    let mut buffer = BytesMut::new();
-    let mut charge = None;
-    let mut wanted = FRAME_HEADER;
-    let invalid = |message: &str| Rejection::new(Code::InvalidArgument, message);
+    let mut header = Vec::with_capacity(FRAME_HEADER);
+    let mut message: Option<Message> = None;
     loop {
-        if charge.is_none() && buffer.len() >= FRAME_HEADER {
-            let length = u32::from_be_bytes([buffer[1], buffer[2], buffer[3], buffer[4]]) as usize;
-            charge = Some(admission.admit(length)?);
-            wanted = FRAME_HEADER + length;
-            buffer.reserve(wanted.saturating_sub(buffer.len()).min(1 << 20));
-        }
         let chunk = tokio::time::timeout(limits::BODY_STALL, body.data()).await;
         let chunk = chunk.map_err(|_| Rejection::new(Code::DeadlineExceeded, "the message did not arrive in time"))?;
-        match chunk {
-            Some(Ok(chunk)) => {
-                let _ = body.flow_control().release_capacity(chunk.len());
-                if buffer.len() + chunk.len() > wanted.max(FRAME_HEADER) && charge.is_some() {
-                    return Err(invalid("more than one message in a unary call"));
-                }
-                buffer.extend_from_slice(&chunk);
-            }
+        let mut chunk = match chunk {
+            Some(Ok(chunk)) => chunk,
             Some(Err(_)) => return Err(Rejection::new(Code::Cancelled, "the stream was reset")),
             None => break,
+        };
+        let _ = body.flow_control().release_capacity(chunk.len());
+        if message.is_none() {
+            let rest = chunk.split_off(chunk.len().min(FRAME_HEADER - header.len()));
+            header.extend_from_slice(&chunk);
+            chunk = rest;
+            if let [flag, length @ ..] = header.as_slice()
+                && let Ok(length) = <[u8; 4]>::try_from(length)
+            {
+                message = Some(Message::begin(*flag, u32::from_be_bytes(length) as usize, admission)?);
+            }
+        }
+        if let Some(message) = &mut message {
+            message.add(&chunk)?;
         }
     }
-    match (buffer.first().copied(), charge) {
-        (Some(flag @ (0 | 1)), Some(charge)) if buffer.len() == wanted => {
-            Ok((flag == 1, buffer.freeze().slice(FRAME_HEADER..), charge))
+    match message {
+        Some(Message { is_compressed, length, bytes, charge }) if bytes.len() == length => {
+            Ok((is_compressed, Bytes::from(bytes), charge))
         }
-        (Some(0 | 1), Some(_)) if buffer.len() > wanted => Err(invalid("more than one message in a unary call")),
-        (Some(0 | 1) | None, _) => Err(invalid("the stream ended inside its message")),
-        (Some(_), _) => Err(invalid("unknown flag before the message")),
+        _ => Err(Rejection::new(Code::InvalidArgument, "the stream ended inside its message")),
+    }
+}
+
+/// A message that arrives.
+struct Message {
+    is_compressed: bool,
+    length: usize,
+    bytes: Vec<u8>,
+    charge: Charge,
+}
+
+/// Room that is made before any of it has arrived.
+const ROOM_AHEAD: usize = 1 << 20;
+
+impl Message {
+    fn begin(flag: u8, length: usize, admission: &Admission) -> Result<Self, Rejection> {
+        if flag > 1 {
+            return Err(Rejection::new(Code::InvalidArgument, "unknown flag before the message"));
+        }
+        let charge = admission.admit(length)?;
+        Ok(Self { is_compressed: flag == 1, length, bytes: Vec::with_capacity(length.min(ROOM_AHEAD)), charge })
+    }
+
+    fn add(&mut self, chunk: &[u8]) -> Result<(), Rejection> {
+        if self.bytes.len() + chunk.len() > self.length {
+            return Err(Rejection::new(Code::InvalidArgument, "more than one message in a unary call"));
+        }
+        if self.bytes.len() + chunk.len() > self.bytes.capacity() {
+            // What a large message has reached, doubled, but never more than it said.
+            let larger = self.bytes.capacity().saturating_mul(2).min(self.length);
+            self.bytes.reserve_exact(larger.max(self.bytes.len() + chunk.len()) - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(chunk);
+        Ok(())
     }
 }
 

@@ -5,10 +5,10 @@ export CARGO_TARGET_DIR ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cac
 CARGO ?= cargo
 DEMO_ARGS ?=
 
-.PHONY: help test demo build bench fmt lint ui browser screenshots crash clean
+.PHONY: help test demo build bench bench-micro fmt lint ui browser screenshots crash clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 test: ## everything that continuous integration checks
 	@scripts/test.sh
@@ -20,8 +20,12 @@ build: ui ## the optimised program with the page inside; prints its path
 	@$(CARGO) build --release -p spanwise
 	@echo "$(CARGO_TARGET_DIR)/release/spanwise"
 
-bench: ## the measurements of docs/benchmarks.md
+bench: ## beside the Go collector, and the store: the measurements of docs/benchmarks.md
+	@bench/run.py all
 	@scripts/bench.sh
+
+bench-micro: ## instructions per span of the hot paths
+	@bench/micro.py
 
 crash: ## five hundred rounds of load, kill -9, restart, compare
 	@SPANWISE_CRASH_CYCLES=500 $(CARGO) test --profile ci -p spanwise --test it crash -- --nocapture

@@ -157,6 +157,11 @@ impl Servers {
 /// # Errors
 /// When it cannot start.
 pub async fn serve(options: Options) -> anyhow::Result<()> {
+    // Request buffers come and go: handing them out as 2 MiB pages would zero 2 MiB for each 100 KB request on a quiet
+    // machine (a fifth to a third of all CPU there, docs/adr/0004-grpc-framing.md).
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay as the system has them");
+    }
     let config = load_with_listen(&options)?;
     let telemetry = Telemetry::default();
     let (host, is_free) = options.listen.clone().unwrap_or(("127.0.0.1".to_owned(), false));
@@ -406,7 +411,11 @@ fn announce(options: &Options, listeners: &Listeners, page: Option<SocketAddr>) 
     Ok(())
 }
 
-async fn wait_for_signal() -> anyhow::Result<()> {
+/// SIGTERM or SIGINT.
+///
+/// # Errors
+/// When signals cannot be listened for.
+pub async fn wait_for_signal() -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {

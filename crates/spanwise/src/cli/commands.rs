@@ -22,7 +22,6 @@ use super::tree_text::{Style, duration, printable, tree_text};
 use super::{Format, StoreArgs, TraceFormat, WindowArgs};
 use crate::api::trace_json::{Detail, trace_json};
 use crate::api::{search_json, summary_json};
-use crate::load::run::LoadArgs;
 use crate::time_text::{format_time, parse_duration, parse_time};
 
 /// Exit status of `trace` when there is none.
@@ -199,30 +198,6 @@ pub fn trace(id: &str, format: TraceFormat, at: &StoreArgs) -> anyhow::Result<Ex
         TraceFormat::Otlp => out.write_all(batch.bytes())?,
         TraceFormat::Json => writeln!(out, "{}", trace_json(&decode_trace(&[batch]), Detail::Full))?,
         TraceFormat::Tree => out.write_all(tree_text(&decode_trace(&[batch]), Style::detect()).as_bytes())?,
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-pub fn load(endpoint: &str, args: LoadArgs, format: Format) -> anyhow::Result<ExitCode> {
-    let args = LoadArgs { authority: authority(endpoint)?.to_owned(), ..args };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(crate::load::run::run(args))?;
-    let seconds = outcome.elapsed.as_secs_f64();
-    let rate = outcome.accepted as f64 / seconds.max(1e-9);
-    let mut out = std::io::stdout().lock();
-    match format {
-        Format::Json => writeln!(
-            out,
-            "{}",
-            json!({"accepted": outcome.accepted, "rejected": outcome.rejected, "refused": outcome.refused,
-                "failed": outcome.failed, "traces": outcome.traces, "error_traces": outcome.errors_made,
-                "seconds": seconds, "accepted_per_second": rate})
-        )?,
-        Format::Table => writeln!(
-            out,
-            "{} spans accepted, {} rejected, {} refused, {} failed in {seconds:.1} s: {rate:.0} a second",
-            outcome.accepted, outcome.rejected, outcome.refused, outcome.failed
-        )?,
     }
     Ok(ExitCode::SUCCESS)
 }

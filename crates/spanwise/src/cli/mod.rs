@@ -3,6 +3,7 @@
 pub mod client;
 mod commands;
 mod insights;
+mod load;
 pub mod tree_text;
 
 use std::io::IsTerminal as _;
@@ -12,7 +13,6 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use spanwise_pipeline::Input;
 
-use crate::load::run::LoadArgs;
 use crate::run::agents_command::AgentsCommand;
 
 /// Distributed tracing, whole: collector, store, query and page in one program.
@@ -80,25 +80,11 @@ enum Command {
         #[command(flatten)]
         at: StoreArgs,
     },
-    /// Send a made-up but realistic load over OTLP/HTTP, and say what came of it
-    #[command(after_help = "Example:\n  spanwise load --spans 1000000 --rate 40000")]
-    Load {
-        /// host:port of an OTLP/HTTP receiver
-        #[arg(long, default_value = "127.0.0.1:4318")]
-        endpoint: String,
-        #[arg(long, default_value_t = 100_000)]
-        spans: u64,
-        /// Spans a second; as fast as possible without
-        #[arg(long)]
-        rate: Option<u64>,
-        #[arg(long, default_value_t = 4)]
-        connections: usize,
-        /// The same seed makes the same traces, but for their times
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        #[arg(long, value_enum, default_value_t = Format::Table)]
-        format: Format,
-    },
+    /// Send a made-up but realistic load over OTLP, and say what came of it
+    #[command(
+        after_help = "Examples:\n  spanwise load --spans 1000000 --rate 40000\n  spanwise load --protocol grpc --compression zstd --in-flight 4\n  spanwise load --sink 127.0.0.1:5317"
+    )]
+    Load(load::LoadCommand),
     /// What hurts: findings over all traces of a window, dearest first
     #[command(after_help = "Example:\n  spanwise insights --since 1h --kind n_plus_one")]
     Insights {
@@ -227,9 +213,7 @@ pub fn run() -> ExitCode {
         Some(Command::Components { format }) => commands::components(format),
         Some(Command::Import { files, at }) => commands::import(&files, &at),
         Some(Command::Trace { id, format, at }) => commands::trace(&id, format, &at),
-        Some(Command::Load { endpoint, spans, rate, connections, seed, format }) => {
-            commands::load(&endpoint, LoadArgs { authority: String::new(), spans, rate, connections, seed }, format)
-        }
+        Some(Command::Load(command)) => load::load(&command),
         Some(Command::Insights { window, service, kind, format, at }) => {
             insights::insights(&insights::InsightsArgs { window, service, kind }, format, &at)
         }

@@ -5,10 +5,10 @@ export CARGO_TARGET_DIR ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cac
 CARGO ?= cargo
 DEMO_ARGS ?=
 
-.PHONY: help test demo build bench bench-micro fmt lint ui browser screenshots crash clean
+.PHONY: help test demo build bench bench-micro bench-search fmt lint ui browser screenshots crash clean
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 test: ## everything that continuous integration checks
 	@scripts/test.sh
@@ -26,6 +26,10 @@ bench: ## beside the Go collector, and the store: the measurements of docs/bench
 
 bench-micro: ## instructions per span of the hot paths
 	@bench/micro.py
+
+bench-search: ## search and by-id times over ten million stored spans; PROFILE=ci, SPANS=...
+	@profile=$${PROFILE:-ci}; $(CARGO) build --quiet --profile $$profile -p spanwise && \
+		python3 bench/search.py "$(CARGO_TARGET_DIR)/$$profile/spanwise"
 
 crash: ## five hundred rounds of load, kill -9, restart, compare
 	@SPANWISE_CRASH_CYCLES=500 $(CARGO) test --profile ci -p spanwise --test it crash -- --nocapture

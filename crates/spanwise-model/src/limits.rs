@@ -45,6 +45,8 @@ pub const IMPORT_RECORD_BYTES: usize = 256 << 20;
 pub const QUERY_TEXT_BYTES: usize = 128 << 10;
 /// Nesting of a TraceQL expression.
 pub const QUERY_DEPTH: usize = 32;
+/// Operators of one query: a chain of them is a tree as deep, and what walks it must not exhaust the stack.
+pub const QUERY_OPERATORS: usize = 1_000;
 /// Text of one regular expression in a query.
 pub const QUERY_REGEX_BYTES: usize = 256;
 /// Compiled size of one regular expression.

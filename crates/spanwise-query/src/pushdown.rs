@@ -1,20 +1,88 @@
 //! What of a query the store can tell from its columns. The rest is `Maybe`: the span itself is looked at.
 
-use std::sync::Arc;
-
+use spanwise_model::TraceId;
 use spanwise_store::block::filter::{Column, Predicate, Test};
 use spanwise_wire::view::ValueView;
 
-use crate::traceql::ast::{Expr, Intrinsic, Scope, Spanset};
+use crate::traceql::ast::{Compare, Expr, Intrinsic, Literal, Pipeline, Scope, Side, Spanset, SpansetOperator, Stage};
 use crate::traceql::{Truth, eval};
 
-/// Every span that makes its trace worth looking at passes.
-pub fn predicate(spanset: &Spanset) -> Predicate {
+/// The conditions of which some span of a trace must satisfy one, or the trace is in no answer; `None` among them
+/// is satisfied by every span. Where either of two would do, the one that fewer spans are likely to satisfy.
+pub fn necessary(pipeline: &Pipeline) -> Vec<Option<&Expr>> {
+    let sets = pipeline.stages.iter().filter_map(|stage| match stage {
+        Stage::Spanset(set) => Some(of_spanset(set)),
+        _ => None,
+    });
+    sets.reduce(narrower).unwrap_or_else(|| vec![None])
+}
+
+fn of_spanset(spanset: &Spanset) -> Vec<Option<&Expr>> {
     match spanset {
-        Spanset::Filter(None) => Predicate::Always,
-        Spanset::Filter(Some(filter)) => of_expr(filter),
-        // Also for `&&` one side suffices to look closer.
-        Spanset::And(left, right) | Spanset::Or(left, right) => Predicate::Any(vec![predicate(left), predicate(right)]),
+        Spanset::Filter(filter) => vec![filter.as_ref()],
+        Spanset::Pipeline(pipeline) => necessary(pipeline),
+        Spanset::Operation(operator, left, right) => match operator {
+            SpansetOperator::Or => of_spanset(left).into_iter().chain(of_spanset(right)).collect(),
+            // Nothing need be on the left.
+            SpansetOperator::Structural(_, Side::NotRight) => of_spanset(right),
+            SpansetOperator::And | SpansetOperator::Structural(..) => narrower(of_spanset(left), of_spanset(right)),
+        },
+    }
+}
+
+fn narrower<'a>(left: Vec<Option<&'a Expr>>, right: Vec<Option<&'a Expr>>) -> Vec<Option<&'a Expr>> {
+    let narrowness = |conditions: &[Option<&Expr>]| {
+        conditions.iter().map(|condition| condition.map_or(0, narrowness_of)).min().unwrap_or(0)
+    };
+    if narrowness(&right) > narrowness(&left) { right } else { left }
+}
+
+/// A guess of how few spans satisfy a condition; 0 when columns do not tell.
+fn narrowness_of(expr: &Expr) -> u32 {
+    match expr {
+        Expr::And(left, right) => narrowness_of(left).max(narrowness_of(right)),
+        Expr::Or(left, right) => narrowness_of(left).min(narrowness_of(right)),
+        Expr::Compare(compare, left, right) => {
+            let is_column = |expr: &Expr| !matches!(column(expr, |_| true), Predicate::Maybe);
+            match compare {
+                _ if matches!(of_expr(expr), Predicate::Column(Column::IsRoot, _)) => 2,
+                _ if !is_column(left) && !is_column(right) => 0,
+                Compare::Eq if matches!(&**left, Expr::Intrinsic(Intrinsic::Kind)) => 2,
+                Compare::Eq => 4,
+                Compare::NotEq => 1,
+                _ => 2,
+            }
+        }
+        Expr::Match { negated: false, .. } => 3,
+        Expr::Match { .. } | Expr::Exists { .. } | Expr::Attribute(..) => 1,
+        _ => 0,
+    }
+}
+
+/// Every span that makes its trace worth looking at passes.
+pub fn predicate(conditions: &[Option<&Expr>]) -> Predicate {
+    match conditions {
+        [condition] => condition.map_or(Predicate::Always, of_expr),
+        many => Predicate::Any(many.iter().map(|one| one.map_or(Predicate::Always, of_expr)).collect()),
+    }
+}
+
+/// The one trace that the query can be about.
+pub fn single_trace(conditions: &[Option<&Expr>]) -> Option<TraceId> {
+    fn of(expr: &Expr) -> Option<TraceId> {
+        match expr {
+            Expr::And(left, right) => of(left).or_else(|| of(right)),
+            Expr::Compare(Compare::Eq, left, right) => match (&**left, &**right) {
+                (Expr::Intrinsic(Intrinsic::TraceId), Expr::Literal(Literal::String(id)))
+                | (Expr::Literal(Literal::String(id)), Expr::Intrinsic(Intrinsic::TraceId)) => id.parse().ok(),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+    match conditions {
+        [Some(condition)] => of(condition),
+        _ => None,
     }
 }
 
@@ -25,13 +93,24 @@ fn of_expr(expr: &Expr) -> Predicate {
         Expr::Compare(compare, left, right) => {
             let compare = *compare;
             match (&**left, &**right) {
+                (Expr::Intrinsic(Intrinsic::NestedSetParent), Expr::Literal(Literal::Int(bound))) => {
+                    // -1 at a root; elsewhere only the trace tells, but never below 0.
+                    let is_root = match compare {
+                        Compare::Less => *bound == 0,
+                        Compare::Eq | Compare::LessEq => *bound == -1,
+                        _ => false,
+                    };
+                    if is_root {
+                        return Predicate::Column(Column::IsRoot, Test::new(|value| value == ValueView::Bool(true)));
+                    }
+                    Predicate::Maybe
+                }
                 (operand, Expr::Literal(literal)) => {
-                    let literal = literal.clone();
-                    column(operand, move |value| eval::compares(compare, &value, &literal))
+                    equality(column(operand, compares(compare, literal)), compare, literal)
                 }
                 (Expr::Literal(literal), operand) => {
-                    let (literal, compare) = (literal.clone(), eval::mirrored(compare));
-                    column(operand, move |value| eval::compares(compare, &value, &literal))
+                    let mirrored = eval::mirrored(compare);
+                    equality(column(operand, compares(mirrored, literal)), compare, literal)
                 }
                 _ => Predicate::Maybe,
             }
@@ -43,6 +122,21 @@ fn of_expr(expr: &Expr) -> Predicate {
         Expr::Exists { negated: false, operand } => column(operand, |_| true),
         Expr::Attribute(..) => column(expr, |value| value == eval::Value::Bool(true)),
         _ => Predicate::Maybe,
+    }
+}
+
+fn compares(compare: Compare, literal: &Literal) -> impl Fn(eval::Value<'_>) -> bool + Send + Sync + 'static {
+    let literal = literal.clone();
+    move |value| eval::compares(compare, &value, &literal)
+}
+
+/// Equality with a string says which one.
+fn equality(predicate: Predicate, compare: Compare, literal: &Literal) -> Predicate {
+    match (predicate, compare, literal) {
+        (Predicate::Column(column, test), Compare::Eq, Literal::String(text)) => {
+            Predicate::Column(column, test.only(text))
+        }
+        (predicate, ..) => predicate,
     }
 }
 
@@ -58,6 +152,5 @@ fn column(operand: &Expr, test: impl Fn(eval::Value<'_>) -> bool + Send + Sync +
         Expr::Intrinsic(Intrinsic::Kind) => (Column::Kind, eval::kind),
         _ => return Predicate::Maybe,
     };
-    let test: Test = Arc::new(move |value| test(read(value)));
-    Predicate::Column(column, test)
+    Predicate::Column(column, Test::new(move |value| test(read(value))))
 }

@@ -1,4 +1,4 @@
-//! Search: the newest traces that have spans in the set.
+//! Search: the newest traces that have spans in the set, or those with the longest.
 //!
 //! Parts are read newest first. A span that may be in the set makes its trace a candidate; candidates are fetched
 //! whole, newest first, and judged as a whole, so that what is asked of the trace is answered wherever its spans lie.
@@ -10,15 +10,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use spanwise_model::{SpanId, TraceId, limits};
-use spanwise_store::block::BlockError;
-use spanwise_store::block::filter::Candidates;
+use spanwise_model::{KeyValue, SpanId, TraceId, Value, limits};
+use spanwise_store::block::filter::{Candidate, Candidates, Note};
+use spanwise_store::block::{BlockError, BlockReader};
 use spanwise_store::snapshot::{Part, Snapshot};
-use spanwise_wire::{Batch, view};
+use spanwise_wire::{Batch, SpanRef, view};
 
 use crate::pushdown;
 use crate::trace_view::TraceView;
-use crate::traceql::ast::{Query, Spanset};
+use crate::traceql::ast::{Expr, Intrinsic, Literal, Pipeline, Query, Root, Spanset, Stage};
+use crate::traceql::run::{Group, run, shown};
 use crate::traceql::{Context, EvalError, Truth};
 
 /// What a query may cost. Shared with whoever may want to stop it.
@@ -54,15 +55,27 @@ pub struct ServiceCount {
     pub errors: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct MatchedSpan {
     pub span_id: SpanId,
     pub name: String,
     pub start_unix_nano: u64,
     pub duration_ns: u64,
+    /// What the conditions and `select` name: key without its scope, and value.
+    pub attributes: Vec<KeyValue>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One of several when the query says `by(…)`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpanSet {
+    pub matched: u64,
+    /// At most [`SearchRequest::spans_per_trace`].
+    pub spans: Vec<MatchedSpan>,
+    /// As in `by(name)` or `count()`, with the value.
+    pub attributes: Vec<KeyValue>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
 pub struct TraceSummary {
     pub trace_id: TraceId,
     /// Service and operation of the root span, once it is there.
@@ -72,12 +85,13 @@ pub struct TraceSummary {
     pub span_count: u64,
     pub error_count: u64,
     pub services: Vec<ServiceCount>,
-    /// Spans in the set.
+    /// Spans in the sets.
     pub matched: u64,
-    pub spans: Vec<MatchedSpan>,
+    /// At least one.
+    pub span_sets: Vec<SpanSet>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct SearchResponse {
     /// Newest first, ties by id.
     pub traces: Vec<TraceSummary>,
@@ -89,19 +103,48 @@ pub struct SearchResponse {
 
 #[derive(Debug, thiserror::Error)]
 pub enum SearchError {
+    #[error("cannot sort by {0:?}: \"start\" (newest first, as without the hint) and \"duration\" (longest first) are")]
+    Sort(String),
+    #[error("the query makes series of numbers, and a search was asked for: leave out the metrics function")]
+    IsMetrics,
     #[error(transparent)]
     Query(#[from] EvalError),
     #[error(transparent)]
     Store(#[from] BlockError),
 }
 
+/// Which traces come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Newest,
+    /// By the longest span that matches: `with(sort="duration")`, which Tempo does not know.
+    Longest,
+}
+
+impl Order {
+    fn of(query: &Query) -> Result<Order, SearchError> {
+        match query.hints.iter().rev().find(|(name, _)| name == "sort") {
+            None => Ok(Order::Newest),
+            Some((_, Literal::String(by))) if by == "start" => Ok(Order::Newest),
+            Some((_, Literal::String(by))) if by == "duration" => Ok(Order::Longest),
+            Some((_, other)) => Err(SearchError::Sort(other.to_string())),
+        }
+    }
+}
+
 struct Search<'a> {
     request: &'a SearchRequest,
+    pipeline: &'a Pipeline,
+    /// What a trace must have a span of: see [`pushdown::necessary`].
+    necessary: &'a [Option<&'a Expr>],
+    /// What is shown of each matched span.
+    fields: Vec<(String, &'a Expr)>,
     snapshot: &'a Snapshot,
     started: Instant,
     response: SearchResponse,
     judged: FxHashSet<TraceId>,
-    /// Start and id of each result, newest first.
+    order: Order,
+    /// Start or longest match, and id, of each result: the greatest first.
     found: BTreeMap<(std::cmp::Reverse<u64>, TraceId), TraceSummary>,
     limit: usize,
 }
@@ -111,26 +154,41 @@ struct Search<'a> {
 /// # Errors
 /// When the query is wrong for a value it meets, or a block cannot be read.
 pub fn search(snapshot: &Snapshot, request: &SearchRequest) -> Result<SearchResponse, SearchError> {
+    let Root::Search(pipeline) = &request.query.root else { return Err(SearchError::IsMetrics) };
+    let necessary = pushdown::necessary(pipeline);
     let mut search = Search {
         request,
+        pipeline,
+        necessary: &necessary,
+        fields: if request.spans_per_trace > 0 { shown_fields(pipeline) } else { Vec::new() },
         snapshot,
         started: Instant::now(),
         response: SearchResponse { complete: true, ..SearchResponse::default() },
         judged: FxHashSet::default(),
+        order: Order::of(&request.query)?,
         found: BTreeMap::new(),
         limit: request.limit.clamp(1, limits::SEARCH_LIMIT),
     };
-    let predicate = pushdown::predicate(&request.query.spanset);
+    if let Some(id) = pushdown::single_trace(&necessary) {
+        search.judge_chunk(&[(u64::MAX, id)])?;
+        search.response.traces = search.found.into_values().collect();
+        return Ok(search.response);
+    }
+    let predicate = pushdown::predicate(&necessary);
+    let note = match search.order {
+        Order::Newest if request.from_unix_nano.is_none() => Note::Start,
+        _ => Note::All,
+    };
     let parts: Vec<_> = snapshot.parts().into_iter().filter(|(low, high, _)| search.may_overlap(*low, *high)).collect();
     // As many blocks at a time as there are cores: what is read in vain when the first suffices costs no time.
     let at_once = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
     for wave in parts.chunks(at_once) {
-        if wave.first().is_some_and(|(_, high, _)| search.is_settled(*high)) {
+        if wave.first().is_some_and(|(_, high, _)| search.is_past(*high)) {
             break;
         }
         let cancelled = || search.is_over();
         let look = |part: &Part<'_>| match part {
-            Part::Block(block) if !cancelled() => Some(block.candidates(&predicate)),
+            Part::Block(block) if !cancelled() => Some(block.candidates(&predicate, note)),
             _ => None,
         };
         let look = &look;
@@ -141,7 +199,7 @@ pub fn search(snapshot: &Snapshot, request: &SearchRequest) -> Result<SearchResp
             std::iter::once(first).chain(others.into_iter().map(|other| other.join().unwrap_or(None))).collect()
         });
         for ((_, high, part), found) in wave.iter().zip(found.drain(..)) {
-            if search.is_settled(*high) {
+            if search.is_past(*high) {
                 break;
             }
             search.part(part, found.transpose()?, predicate.is_exact())?;
@@ -170,10 +228,15 @@ impl Search<'_> {
             || self.response.inspected_spans > budget.spans
     }
 
-    /// Nothing that starts at `start` or before can enter the result any more.
-    fn is_settled(&self, start: u64) -> bool {
+    /// No trace whose start, or longest match, is at most this can enter the result any more.
+    fn is_settled(&self, bound: u64) -> bool {
         self.found.len() >= self.limit
-            && self.found.last_key_value().is_some_and(|((std::cmp::Reverse(oldest), _), _)| *oldest > start)
+            && self.found.last_key_value().is_some_and(|((std::cmp::Reverse(last), _), _)| *last > bound)
+    }
+
+    /// Nothing in a part whose spans start at `high` or before can enter the result any more.
+    fn is_past(&self, high: u64) -> bool {
+        self.order == Order::Newest && self.is_settled(high)
     }
 
     fn may_overlap(&self, low: u64, high: u64) -> bool {
@@ -193,21 +256,19 @@ impl Search<'_> {
                         return Ok(());
                     }
                 }
-                self.judge_all(candidates.into_iter().filter(|(_, (_, may))| *may).map(|(id, (start, _))| (start, id)))
+                let candidates = candidates.into_iter().filter(|(_, seen)| seen.may_match);
+                self.judge_all(
+                    candidates.map(|(id, seen)| (self.bound(seen.start_unix_nano, seen.longest_ns), id)).collect(),
+                )
             }
-            (Part::Block(block), Some(found)) if is_exact => {
+            (Part::Block(block), Some(found)) if is_exact || self.order == Order::Longest => {
                 self.response.inspected_spans += block.len_spans();
                 self.response.inspected_bytes += found.inspected_bytes;
-                let mut traces = found.traces;
-                traces.sort_unstable_by_key(|trace| std::cmp::Reverse(trace.start_unix_nano));
-                for candidate in traces {
-                    // Of equal starts the ids decide, and those are not known yet.
-                    if self.is_settled(candidate.start_unix_nano) || self.is_over() {
-                        break;
-                    }
-                    self.judge(block.trace_at(candidate.row)?)?;
-                }
-                Ok(())
+                let bound = |trace: &Candidate| self.bound(trace.start_unix_nano, trace.longest_ns);
+                let traces = self.without_outsiders(block, &found.traces)?;
+                let mut traces: Vec<_> = traces.iter().map(|trace| (bound(trace), trace.row)).collect();
+                traces.sort_unstable_by_key(|(bound, _)| std::cmp::Reverse(*bound));
+                self.judge_rows(block, &traces)
             }
             (Part::Block(block), Some(found)) => {
                 self.response.inspected_bytes += found.inspected_bytes;
@@ -224,58 +285,145 @@ impl Search<'_> {
                 let start_of = |id: &TraceId, seen: u64| {
                     block.first_row(id).and_then(|row| starts.get(&row)).map_or(seen, |start| seen.min(*start))
                 };
-                let candidates = candidates.into_iter().filter(|(_, (_, may))| *may);
-                self.judge_all(candidates.map(|(id, (start, _))| (start_of(&id, start), id)).collect::<Vec<_>>())
+                let candidates = candidates.into_iter().filter(|(_, seen)| seen.may_match);
+                self.judge_all(candidates.map(|(id, seen)| (start_of(&id, seen.start_unix_nano), id)).collect())
             }
             // Cancelled before it was looked at.
             (Part::Block(_), None) => Ok(()),
         }
     }
 
-    /// Judges traces, newest first, until no older one can enter the result.
-    fn judge_all(&mut self, candidates: impl IntoIterator<Item = (u64, TraceId)>) -> Result<(), SearchError> {
-        let mut candidates: Vec<_> = candidates.into_iter().filter(|(_, id)| !self.judged.contains(id)).collect();
-        candidates.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-        for (start, id) in candidates {
-            if self.is_settled(start) || self.is_over() {
+    /// Leaves out the traces that end before the window or start after it, unless they have more spans elsewhere.
+    fn without_outsiders(&self, block: &BlockReader, traces: &[Candidate]) -> Result<Vec<Candidate>, SearchError> {
+        let (from, to) = (self.request.from_unix_nano, self.request.to_unix_nano);
+        let is_outside = |trace: &Candidate| {
+            from.is_some_and(|from| trace.end_unix_nano < from) || to.is_some_and(|to| trace.start_unix_nano > to)
+        };
+        let (outside, mut inside): (Vec<Candidate>, Vec<Candidate>) =
+            traces.iter().partition(|trace| is_outside(trace));
+        if !outside.is_empty() {
+            let rows: Vec<u32> = outside.iter().map(|trace| trace.row).collect();
+            let ids = block.trace_ids(&rows)?;
+            let elsewhere = self.snapshot.are_elsewhere(&ids, block);
+            inside.extend(
+                outside.iter().zip(elsewhere).filter(|(_, is_elsewhere)| *is_elsewhere).map(|(trace, _)| *trace),
+            );
+        }
+        Ok(inside)
+    }
+
+    /// What a trace's place in the order is at most, told from spans that may be in the set.
+    fn bound(&self, start_unix_nano: u64, longest_ns: u64) -> u64 {
+        // Only of a plain filter are the spans that match among those that its conditions were tried on.
+        let is_plain = matches!(self.pipeline.stages.as_slice(), [Stage::Spanset(Spanset::Filter(_)), rest @ ..]
+            if rest.iter().all(|stage| matches!(stage, Stage::Select(_))));
+        match self.order {
+            Order::Newest => start_unix_nano,
+            Order::Longest if is_plain => longest_ns,
+            Order::Longest => u64::MAX,
+        }
+    }
+
+    /// Judges traces by their first rows, greatest bound first, until no further one can enter the result.
+    fn judge_rows(&mut self, block: &BlockReader, traces: &[(u64, u32)]) -> Result<(), SearchError> {
+        let mut rest = traces;
+        // Of equal bounds the ids decide, and those are not known yet.
+        while let Some((bound, _)) = rest.first() {
+            if self.is_settled(*bound) || self.is_over() {
                 break;
             }
-            self.judge(id)?;
+            let (chunk, after) = rest.split_at(self.worth_fetching().min(rest.len()));
+            rest = after;
+            let mut by_row: Vec<(u32, u64)> = chunk.iter().map(|(bound, row)| (*row, *bound)).collect();
+            by_row.sort_unstable();
+            let rows: Vec<u32> = by_row.iter().map(|(row, _)| *row).collect();
+            let ids = block.trace_ids(&rows)?;
+            let mut chunk: Vec<_> = by_row.iter().zip(ids).map(|((_, bound), id)| (*bound, id)).collect();
+            chunk.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+            self.judge_chunk(&chunk)?;
         }
         Ok(())
     }
 
-    /// Notes the traces of these spans: earliest start seen, and whether a span may be in the set.
-    fn look(&mut self, batch: &Batch, candidates: &mut FxHashMap<TraceId, (u64, bool)>) -> Result<(), SearchError> {
+    /// Judges traces, greatest bound first, until no further one can enter the result.
+    fn judge_all(&mut self, mut candidates: Vec<(u64, TraceId)>) -> Result<(), SearchError> {
+        candidates.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        let mut rest = candidates.as_slice();
+        while let Some((bound, _)) = rest.first() {
+            if self.is_settled(*bound) || self.is_over() {
+                break;
+            }
+            let (chunk, after) = rest.split_at(self.worth_fetching().min(rest.len()));
+            rest = after;
+            self.judge_chunk(chunk)?;
+        }
+        Ok(())
+    }
+
+    /// How many traces to fetch before it is known which of them are in the result.
+    fn worth_fetching(&self) -> usize {
+        self.limit.saturating_sub(self.found.len()).clamp(MOST_THREADS / 2, 4 * MOST_THREADS)
+    }
+
+    /// Fetches traces, some at a time, and decides about each.
+    fn judge_chunk(&mut self, chunk: &[(u64, TraceId)]) -> Result<(), SearchError> {
+        let chunk: Vec<_> = chunk.iter().filter(|(_, id)| !self.judged.contains(id)).copied().collect();
+        for ((bound, id), trace) in chunk.iter().zip(fetch(self.snapshot, &chunk)) {
+            if self.is_settled(*bound) {
+                break;
+            }
+            let trace = trace?;
+            if let (true, Some(trace)) = (self.judged.insert(*id), trace) {
+                self.judge(*id, &trace)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the traces of these spans.
+    fn look(&mut self, batch: &Batch, candidates: &mut FxHashMap<TraceId, Seen>) -> Result<(), SearchError> {
         self.response.inspected_spans += batch.len_spans() as u64;
         self.response.inspected_bytes += batch.bytes().len() as u64;
         for (place, span) in batch.spans().iter().enumerate() {
-            let candidate = candidates.entry(span.trace_id).or_insert((span.start_unix_nano, false));
-            candidate.0 = candidate.0.min(span.start_unix_nano);
-            if !candidate.1 {
+            let seen = candidates.entry(span.trace_id).or_insert(Seen {
+                start_unix_nano: span.start_unix_nano,
+                longest_ns: 0,
+                may_match: false,
+            });
+            seen.start_unix_nano = seen.start_unix_nano.min(span.start_unix_nano);
+            if !seen.may_match || self.order == Order::Longest {
                 let context = Context { piece: batch.piece(place), span, trace: None };
-                candidate.1 = may_match(&self.request.query.spanset, &context)?;
+                if may_match(self.necessary, &context)? {
+                    seen.may_match = true;
+                    seen.longest_ns = seen.longest_ns.max(span.duration_ns());
+                }
             }
         }
         Ok(())
     }
 
     /// Decides about a whole trace.
-    fn judge(&mut self, id: TraceId) -> Result<(), SearchError> {
-        if !self.judged.insert(id) {
-            return Ok(());
-        }
-        let Some(trace) = self.snapshot.trace(&id)? else { return Ok(()) };
-        let view = TraceView::of(&trace);
+    fn judge(&mut self, id: TraceId, trace: &Batch) -> Result<(), SearchError> {
+        let view = TraceView::of(trace);
         let end = view.start_unix_nano.saturating_add(view.duration_ns);
         if self.request.from_unix_nano.is_some_and(|from| end < from)
             || self.request.to_unix_nano.is_some_and(|to| view.start_unix_nano > to)
         {
             return Ok(());
         }
-        let Some(matched) = select(&self.request.query.spanset, &trace, &view)? else { return Ok(()) };
-        let summary = summarize(&trace, &view, &matched, self.request.spans_per_trace);
-        self.found.insert((std::cmp::Reverse(view.start_unix_nano), id), summary);
+        let groups = run(self.pipeline, &view)?;
+        if groups.is_empty() {
+            return Ok(());
+        }
+        let place = match self.order {
+            Order::Newest => view.start_unix_nano,
+            Order::Longest => {
+                let matched = groups.iter().flat_map(|group| &group.places);
+                matched.filter_map(|place| trace.spans().get(*place)).map(SpanRef::duration_ns).max().unwrap_or(0)
+            }
+        };
+        let summary = self.summarize(&view, &groups)?;
+        self.found.insert((std::cmp::Reverse(place), id), summary);
         while self.found.len() > self.limit {
             self.found.pop_last();
         }
@@ -283,86 +431,119 @@ impl Search<'_> {
     }
 }
 
-/// Whether a span alone leaves it possible that its trace matches.
-fn may_match(spanset: &Spanset, context: &Context<'_>) -> Result<bool, EvalError> {
-    match spanset {
-        Spanset::Filter(None) => Ok(true),
-        Spanset::Filter(Some(filter)) => Ok(filter.holds(context)? != Truth::No),
-        // For `&&` one side suffices to look closer.
-        Spanset::And(left, right) | Spanset::Or(left, right) => {
-            Ok(may_match(left, context)? || may_match(right, context)?)
-        }
-    }
+/// What is known of a trace from some of its spans.
+struct Seen {
+    start_unix_nano: u64,
+    /// Of spans that may match.
+    longest_ns: u64,
+    may_match: bool,
 }
 
-/// Places of the spans in the set; `None` when the trace does not match.
-fn select(spanset: &Spanset, trace: &Batch, view: &TraceView) -> Result<Option<Vec<usize>>, EvalError> {
-    let union = |left: Vec<usize>, right: Vec<usize>| {
-        let mut all: Vec<usize> = left.into_iter().chain(right).collect();
-        all.sort_unstable();
-        all.dedup();
-        all
-    };
-    Ok(match spanset {
-        Spanset::Filter(filter) => {
-            let mut places = Vec::new();
-            for (place, span) in trace.spans().iter().enumerate() {
-                let context = Context { piece: trace.piece(place), span, trace: Some((view, place)) };
-                let holds = match filter {
-                    None => true,
-                    Some(filter) => filter.holds(&context)? == Truth::Yes,
-                };
-                if holds {
-                    places.push(place);
-                }
-            }
-            (!places.is_empty()).then_some(places)
+/// Whole traces, in the order of `wanted`, read on as many threads as there are cores.
+fn fetch(snapshot: &Snapshot, wanted: &[(u64, TraceId)]) -> Vec<Result<Option<Batch>, BlockError>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+    let share = wanted.len().div_ceil(threads).max(1);
+    let read = |share: &[(u64, TraceId)]| share.iter().map(|(_, id)| snapshot.trace(id)).collect::<Vec<_>>();
+    let mut shares = wanted.chunks(share);
+    let first = shares.next().unwrap_or_default();
+    std::thread::scope(|scope| {
+        let others: Vec<_> = shares.map(|share| scope.spawn(move || (read)(share))).collect();
+        let mut traces = read(first);
+        for other in others {
+            // A thread ends without an answer only by a panic, which goes on here.
+            traces.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
-        Spanset::And(left, right) => match (select(left, trace, view)?, select(right, trace, view)?) {
-            (Some(left), Some(right)) => Some(union(left, right)),
-            _ => None,
-        },
-        Spanset::Or(left, right) => match (select(left, trace, view)?, select(right, trace, view)?) {
-            (Some(left), Some(right)) => Some(union(left, right)),
-            (left, right) => left.or(right),
-        },
+        traces
     })
 }
 
-fn summarize(trace: &Batch, trace_view: &TraceView, matched: &[usize], spans_per_trace: usize) -> TraceSummary {
-    let mut services: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    for (place, span) in trace.spans().iter().enumerate() {
-        let service = view::service_name(trace.piece(place).resource).unwrap_or("unknown_service");
-        let counts = services.entry(service).or_default();
-        counts.0 += 1;
-        counts.1 += u64::from(span.status == 2);
+/// Whether a span alone leaves it possible that its trace matches.
+pub(crate) fn may_match(necessary: &[Option<&Expr>], context: &Context<'_>) -> Result<bool, EvalError> {
+    for condition in necessary {
+        match condition {
+            Some(condition) if condition.holds(context)? == Truth::No => {}
+            _ => return Ok(true),
+        }
     }
-    let mut services: Vec<_> = services
-        .into_iter()
-        .map(|(name, (spans, errors))| ServiceCount { name: name.to_owned(), spans, errors })
-        .collect();
-    services.sort_by_key(|service| std::cmp::Reverse(service.spans));
-    let spans = matched.iter().take(spans_per_trace).filter_map(|place| {
-        let span = trace.spans().get(*place)?;
-        Some(MatchedSpan {
-            span_id: span.span_id,
-            name: view::span_name(trace.span_bytes(*place)).to_owned(),
-            start_unix_nano: span.start_unix_nano,
-            duration_ns: span.duration_ns(),
+    Ok(false)
+}
+
+/// The fields that answers show of each span, without those that every answer shows anyway. As in Tempo's API their
+/// names stand without a scope.
+fn shown_fields(pipeline: &Pipeline) -> Vec<(String, &Expr)> {
+    let shows = |field: &&Expr| match field {
+        Expr::Intrinsic(intrinsic) => !matches!(
+            intrinsic,
+            Intrinsic::Name
+                | Intrinsic::Duration
+                | Intrinsic::SpanId
+                | Intrinsic::TraceId
+                | Intrinsic::TraceDuration
+                | Intrinsic::TraceRootName
+                | Intrinsic::TraceRootService
+        ),
+        _ => true,
+    };
+    let name = |field: &Expr| match field {
+        Expr::Attribute(_, key) => key.clone(),
+        field => field.to_string(),
+    };
+    pipeline.fields().into_iter().filter(shows).map(|field| (name(field), field)).collect()
+}
+
+impl Search<'_> {
+    fn summarize(&self, trace_view: &TraceView<'_>, groups: &[Group]) -> Result<TraceSummary, EvalError> {
+        let trace = trace_view.batch;
+        let mut services: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        for (place, span) in trace.spans().iter().enumerate() {
+            let service = view::service_name(trace.piece(place).resource).unwrap_or("unknown_service");
+            let counts = services.entry(service).or_default();
+            counts.0 += 1;
+            counts.1 += u64::from(span.status == 2);
+        }
+        let mut services: Vec<_> = services
+            .into_iter()
+            .map(|(name, (spans, errors))| ServiceCount { name: name.to_owned(), spans, errors })
+            .collect();
+        services.sort_by_key(|service| std::cmp::Reverse(service.spans));
+        let span_sets = groups.iter().map(|group| self.span_set(trace_view, group)).collect::<Result<Vec<_>, _>>()?;
+        Ok(TraceSummary {
+            trace_id: trace.spans().first().map(|span| span.trace_id).unwrap_or_default(),
+            root: trace_view.root.map(|(service, name)| (service.to_owned(), name.to_owned())),
+            start_unix_nano: trace_view.start_unix_nano,
+            duration_ns: trace_view.duration_ns,
+            span_count: trace.len_spans() as u64,
+            error_count: services.iter().map(|service| service.errors).sum(),
+            matched: span_sets.iter().map(|set| set.matched).sum(),
+            span_sets,
+            services,
         })
-    });
-    TraceSummary {
-        trace_id: trace.spans().first().map(|span| span.trace_id).unwrap_or_default(),
-        root: trace_view.root.clone(),
-        start_unix_nano: trace_view.start_unix_nano,
-        duration_ns: trace_view.duration_ns,
-        span_count: trace.len_spans() as u64,
-        error_count: services.iter().map(|service| service.errors).sum(),
-        matched: matched.len() as u64,
-        spans: spans.collect(),
-        services,
+    }
+
+    fn span_set(&self, view: &TraceView<'_>, group: &Group) -> Result<SpanSet, EvalError> {
+        let mut spans = Vec::new();
+        for place in group.places.iter().take(self.request.spans_per_trace) {
+            let Some(context) = view.context(*place) else { continue };
+            let mut attributes = Vec::new();
+            for (name, field) in &self.fields {
+                match shown(&field.value(&context)?, field.is_duration()) {
+                    Value::Empty => {}
+                    value => attributes.push(KeyValue { key: name.clone(), value }),
+                }
+            }
+            spans.push(MatchedSpan {
+                span_id: context.span.span_id,
+                name: view::span_name(context.piece.span).to_owned(),
+                start_unix_nano: context.span.start_unix_nano,
+                duration_ns: context.span.duration_ns(),
+                attributes,
+            });
+        }
+        let attributes =
+            group.attributes.iter().map(|(key, value)| KeyValue { key: key.clone(), value: value.clone() });
+        Ok(SpanSet { matched: group.places.len() as u64, spans, attributes: attributes.collect() })
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,27 +1,39 @@
 //! What a query may ask of a span that only its whole trace answers.
 
-use rustc_hash::FxHashMap;
-use spanwise_insight::Tree;
-use spanwise_model::{SpanId, Trace};
-use spanwise_wire::{Batch, decode_trace, view};
+use std::cell::OnceCell;
+use std::sync::Arc;
 
-/// Facts of a whole trace, places as in its batch.
-#[derive(Debug, Clone, Default)]
-pub struct TraceView {
+use spanwise_insight::Tree;
+use spanwise_model::{Span, Trace, TraceSpan};
+use spanwise_wire::{Batch, view};
+
+use crate::traceql::Context;
+
+/// A whole trace; places are those of its batch.
+#[derive(Debug)]
+pub struct TraceView<'a> {
+    pub batch: &'a Batch,
     pub start_unix_nano: u64,
     pub duration_ns: u64,
     /// Service and name of the root; `None` when no span is one.
-    pub root: Option<(String, String)>,
+    pub root: Option<(&'a str, &'a str)>,
+    shape: OnceCell<Shape>,
+}
+
+/// How the spans hang together.
+#[derive(Debug, Clone, Default)]
+pub struct Shape {
+    pub parent: Vec<Option<usize>>,
     pub child_count: Vec<i64>,
     /// Nested-set numbers of each span: left, right, and the parent's left (-1 for a root). 0 when the span hangs
     /// below no root.
     pub nested: Vec<(i64, i64, i64)>,
+    /// The places of spans that hang below a root, every parent before its children.
+    pub connected: Vec<usize>,
 }
 
-impl TraceView {
-    pub fn of(batch: &Batch) -> Self {
-        let trace = decode_trace(std::slice::from_ref(batch));
-        let tree = Tree::of(&trace);
+impl<'a> TraceView<'a> {
+    pub fn of(batch: &'a Batch) -> Self {
         let spans = batch.spans();
         let start = spans.iter().map(|span| span.start_unix_nano).min().unwrap_or(0);
         let end = spans.iter().map(|span| span.end_unix_nano).max().unwrap_or(0);
@@ -32,45 +44,68 @@ impl TraceView {
             .min_by_key(|(_, span)| (span.start_unix_nano, span.span_id))
             .map(|(place, _)| {
                 let piece = batch.piece(place);
-                let service = view::service_name(piece.resource).unwrap_or("unknown_service");
-                (service.to_owned(), view::span_name(piece.span).to_owned())
+                (view::service_name(piece.resource).unwrap_or("unknown_service"), view::span_name(piece.span))
             });
-        Self {
-            start_unix_nano: start,
-            duration_ns: end.saturating_sub(start),
-            root,
-            child_count: child_counts(&trace),
-            nested: nested_sets(&trace, &tree),
-        }
+        Self { batch, start_unix_nano: start, duration_ns: end.saturating_sub(start), root, shape: OnceCell::new() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.batch.len_spans()
+    }
+
+    /// The span at a place, with its trace; `None` when there is none.
+    pub fn context(&'a self, place: usize) -> Option<Context<'a>> {
+        let span = self.batch.spans().get(place)?;
+        Some(Context { piece: self.batch.piece(place), span, trace: Some((self, place)) })
+    }
+
+    /// Made when it is first asked for.
+    pub fn shape(&self) -> &Shape {
+        self.shape.get_or_init(|| Shape::of(self.batch))
     }
 }
 
-fn child_counts(trace: &Trace) -> Vec<i64> {
-    let mut counts: FxHashMap<SpanId, i64> = FxHashMap::default();
-    for parent in trace.spans.iter().filter_map(|span| span.span.parent_span_id) {
-        *counts.entry(parent).or_default() += 1;
-    }
-    trace.spans.iter().map(|span| counts.get(&span.span.span_id).copied().unwrap_or(0)).collect()
-}
-
-fn nested_sets(trace: &Trace, tree: &Tree) -> Vec<(i64, i64, i64)> {
-    let mut sets = vec![(0, 0, 0); trace.spans.len()];
-    let mut counter = 0;
-    for root in tree.roots.iter().filter(|root| trace.spans[**root].span.parent_span_id.is_none()) {
-        // Each span is entered once and left once; no recursion, however deep the trace.
-        let mut open = vec![(*root, false, -1)];
-        while let Some((place, is_leaving, parent)) = open.pop() {
-            counter += 1;
-            if is_leaving {
-                sets[place].1 = counter;
-                continue;
+impl Shape {
+    fn of(batch: &Batch) -> Self {
+        // Only what a tree is made of.
+        let (resource, scope) = (Arc::default(), Arc::default());
+        let spans = batch.spans().iter().map(|span| TraceSpan {
+            resource: Arc::clone(&resource),
+            scope: Arc::clone(&scope),
+            span: Span {
+                trace_id: span.trace_id,
+                span_id: span.span_id,
+                parent_span_id: (!span.parent_span_id.is_zero()).then_some(span.parent_span_id),
+                start_unix_nano: span.start_unix_nano,
+                end_unix_nano: span.end_unix_nano,
+                ..Span::default()
+            },
+        });
+        let trace = Trace { spans: spans.collect() };
+        let Tree { parent, children, roots, orphan } = Tree::of(&trace);
+        let mut shape = Shape {
+            child_count: children.iter().map(|children| children.len() as i64).collect(),
+            nested: vec![(0, 0, 0); parent.len()],
+            connected: Vec::with_capacity(parent.len()),
+            parent,
+        };
+        let mut counter = 0;
+        for root in roots.iter().filter(|root| !orphan[**root]) {
+            // Each span is entered once and left once; no recursion, however deep the trace.
+            let mut open = vec![(*root, false, -1)];
+            while let Some((place, is_leaving, parent_left)) = open.pop() {
+                counter += 1;
+                if is_leaving {
+                    shape.nested[place].1 = counter;
+                    continue;
+                }
+                shape.connected.push(place);
+                shape.nested[place] = (counter, 0, parent_left);
+                let left = counter;
+                open.push((place, true, parent_left));
+                open.extend(children[place].iter().rev().map(|child| (*child, false, left)));
             }
-            sets[place].0 = counter;
-            sets[place].2 = parent;
-            let left = counter;
-            open.push((place, true, parent));
-            open.extend(tree.children[place].iter().rev().map(|child| (*child, false, left)));
         }
+        shape
     }
-    sets
 }

@@ -73,6 +73,14 @@ impl Head {
             .collect()
     }
 
+    /// Marks the ids that it has spans of.
+    pub fn mark(&self, ids: &[TraceId], marks: &mut [bool]) {
+        let inner = self.inner.lock();
+        for (id, mark) in ids.iter().zip(marks) {
+            *mark |= inner.by_trace.contains_key(id);
+        }
+    }
+
     /// In order.
     pub fn trace_ids(&self) -> Vec<TraceId> {
         let mut ids: Vec<TraceId> = self.inner.lock().by_trace.keys().copied().collect();

@@ -114,6 +114,18 @@ impl Snapshot {
         Ok(merge(parts))
     }
 
+    /// For each of the ids, which ascend, whether spans of the trace may lie outside of this block.
+    pub fn are_elsewhere(&self, ids: &[TraceId], block: &BlockReader) -> Vec<bool> {
+        let mut marks = vec![false; ids.len()];
+        for (_, other) in self.blocks.iter().filter(|(_, other)| other.id != block.id) {
+            other.mark(ids, &mut marks);
+        }
+        for head in &self.heads {
+            head.mark(ids, &mut marks);
+        }
+        marks
+    }
+
     /// Every trace, whole, in order of trace id; parts that lie outside of the window by more than a day are not read.
     ///
     /// # Errors
@@ -136,6 +148,34 @@ impl Snapshot {
                         .flat_map(move |id| merge(head.trace(&id)).map(|batch| Ok((id, batch)))),
                 ),
             };
+            sources.push(stream.peekable());
+        }
+        Ok(std::iter::from_fn(move || next_trace(&mut sources)))
+    }
+
+    /// These traces, whole, in order of trace id, which is also that of `ids`.
+    ///
+    /// # Errors
+    /// Each item's: when a block is damaged or gone. The first error of opening a block is the call's.
+    pub fn traces_of<'a>(
+        &'a self,
+        ids: &'a [TraceId],
+    ) -> Result<impl Iterator<Item = Result<Batch, BlockError>> + 'a, BlockError> {
+        let is_wanted = move |item: &TraceItem| match item {
+            // Rows of traces whose ids begin alike are read together.
+            Ok((id, _)) => ids.binary_search(id).is_ok(),
+            Err(_) => true,
+        };
+        let mut sources = Vec::new();
+        for (_, block) in self.blocks.iter() {
+            let batches = block.scan_traces(ids)?;
+            let stream: TraceStream<'a> =
+                Box::new(ByTrace { batches, ready: VecDeque::new(), open: None }.filter(is_wanted));
+            sources.push(stream.peekable());
+        }
+        for head in &self.heads {
+            let stream: TraceStream<'a> =
+                Box::new(ids.iter().filter_map(|id| merge(head.trace(id)).map(|batch| Ok((*id, batch)))));
             sources.push(stream.peekable());
         }
         Ok(std::iter::from_fn(move || next_trace(&mut sources)))

@@ -9,8 +9,8 @@ use spanwise_wire::{Piece, frame};
 use super::*;
 use crate::traceql::parse;
 
-const SECOND: u64 = 1_000_000_000;
-const NOW: u64 = 1_700_000_000 * SECOND;
+pub const SECOND: u64 = 1_000_000_000;
+pub const NOW: u64 = 1_700_000_000 * SECOND;
 
 fn batch(service: &str, spans: &[Span]) -> Batch {
     let resource = Resource {
@@ -69,7 +69,7 @@ fn batches() -> Vec<Batch> {
 }
 
 /// All spans in the head; then each batch in its own block.
-fn stores() -> Vec<(tempfile::TempDir, Snapshot)> {
+pub fn stores() -> Vec<(tempfile::TempDir, Snapshot)> {
     [false, true]
         .into_iter()
         .map(|cut| {
@@ -138,6 +138,45 @@ fn queries_find_what_they_say() {
         ("{ status = error } && { name = \"GET /cart\" }", &[(1, 2)]),
         ("{ status = error } && { name = \"GET /\" }", &[]),
         ("{ status = error } || { name = \"GET /\" }", &[(2, 1), (1, 1)]),
+        ("{ trace:id = \"3030303030303030303030303030303\" && name = \"work\" }", &[(3, 1)]),
+        ("{ parent.name = \"cart\" }", &[(1, 1)]),
+        ("{ parent.resource.service.name = \"gateway\" && resource.service.name != \"gateway\" }", &[(3, 1), (1, 1)]),
+        ("{ parent.http.status_code = 200 && .http.status_code > parent.http.status_code }", &[(1, 1)]),
+        ("{ parent = nil }", &[(2, 1), (3, 1), (1, 1)]),
+        ("{ parent.nothing = nil && parent != nil }", &[(3, 1), (1, 2)]),
+        ("{ event.nothing = nil }", &[(1, 1)]),
+        // Structure: child, descendant, parent, ancestor, sibling.
+        ("{ name = \"GET /cart\" } > {}", &[(1, 1)]),
+        ("{ name = \"GET /cart\" } >> {}", &[(1, 2)]),
+        ("{ name = \"GET /cart\" } >> { status = error }", &[(1, 1)]),
+        ("{ name = \"GET /cart\" } > { status = error }", &[]),
+        ("{ status = error } < {}", &[(1, 1)]),
+        ("{ status = error } << {}", &[(1, 2)]),
+        ("{} ~ {}", &[]),
+        ("{} > {} > {}", &[(1, 1)]),
+        ("{ resource.service.name = \"gateway\" } !> {}", &[(2, 1), (3, 1), (1, 2)]),
+        ("{ name = \"none\" } !>> { name = \"work\" }", &[(3, 1)]),
+        ("{ nestedSetParent < 0 } !>> {}", &[(2, 1), (3, 1), (1, 1)]),
+        ("{ name = \"GET /cart\" } &> {}", &[(1, 2)]),
+        ("{ nestedSetParent < 0 } &>> { status = error }", &[(1, 2)]),
+        ("({ nestedSetParent < 0 } &>> { status = error }) || ({ nestedSetParent < 0 })", &[(2, 1), (3, 1), (1, 2)]),
+        ("{ status = error } &<< { name = \"GET /cart\" }", &[(1, 2)]),
+        // Pipelines.
+        ("{} | count() > 1", &[(3, 2), (1, 3)]),
+        ("{} | 2 <= count() | count() < 3", &[(3, 2)]),
+        ("{} | avg(duration) = 5s", &[(1, 3)]),
+        ("{} | max(duration) > 20s", &[(3, 2)]),
+        ("{} | min(.http.status_code) = 200", &[(1, 3)]),
+        ("{} | sum(span.http.status_code) + count() = 706", &[(1, 3)]),
+        ("{} | min(.http.status_code) < max(.http.status_code)", &[(1, 3)]),
+        ("{} | avg(.ratio) = .5", &[(1, 3)]),
+        ("{ duration > 1s } | { status = error }", &[(1, 1)]),
+        ("{} | by(resource.service.name) | count() = 2", &[(1, 2)]),
+        ("{} | by(status) | count() = 1", &[(2, 1), (1, 1)]),
+        ("{} | by(resource.service.name) | coalesce() | count() > 2", &[(1, 3)]),
+        ("({} | count() > 2) && { status = error }", &[(1, 3)]),
+        ("({ status = error } | count() = 1) >> {} || { name = \"GET /\" }", &[(2, 1)]),
+        ("{ status = error } | select(.http.status_code, resource.service.name)", &[(1, 1)]),
     ];
     for (query, expected) in cases {
         for (_, snapshot) in &stores {
@@ -158,7 +197,51 @@ fn a_summary_tells_the_whole_trace() {
         assert_eq!((trace.start_unix_nano, trace.duration_ns), (NOW, 9 * SECOND));
         assert_eq!((trace.span_count, trace.error_count), (3, 1));
         assert_eq!(trace.services[0], ServiceCount { name: "cart".to_owned(), spans: 2, errors: 1 });
-        assert_eq!(trace.spans[0].name, "SELECT");
+        assert_eq!(trace.span_sets[0].spans[0].name, "SELECT");
+        assert_eq!(trace.span_sets[0].spans[0].attributes, [KeyValue::new("status", "error")]);
+    }
+}
+
+#[test]
+fn spansets_say_what_they_are_and_spans_show_what_was_asked() {
+    for (_, snapshot) in stores() {
+        let query = "{ trace:rootName = \"GET /cart\" } | by(resource.service.name) | avg(duration) > 1s \
+                     | select(.http.status_code, kind, parent.name)";
+        let response = search(&snapshot, &request(query)).unwrap();
+        let mut sets = response.traces[0].span_sets.clone();
+        sets.sort_by_key(|set| set.matched);
+        assert_eq!(
+            sets[0].attributes,
+            [KeyValue::new("by(resource.service.name)", "gateway"), KeyValue::new("avg(duration)", "9s")]
+        );
+        assert_eq!((sets[0].matched, sets[1].matched), (1, 2));
+        let select = sets[1].spans.iter().find(|span| span.name == "SELECT").unwrap();
+        assert_eq!(
+            select.attributes,
+            [
+                KeyValue::new("service.name", "cart"),
+                KeyValue::new("http.status_code", 503i64),
+                KeyValue::new("kind", "client"),
+                KeyValue::new("parent.name", "cart"),
+            ]
+        );
+    }
+}
+
+#[test]
+fn the_longest_come_first_when_asked() {
+    for (_, snapshot) in stores() {
+        let ids = |query: &str, limit: usize| -> Vec<u8> {
+            let request = SearchRequest { limit, ..request(query) };
+            search(&snapshot, &request).unwrap().traces.iter().map(|trace| trace.trace_id.0[0]).collect()
+        };
+        assert_eq!(ids("{} with(sort=\"duration\")", 20), [3, 1, 2]);
+        assert_eq!(ids("{} with(sort=\"duration\")", 1), [3]);
+        assert_eq!(ids("{ duration < 5s } with(sort=\"duration\")", 2), [1, 2]);
+        assert_eq!(ids("{} > { name != \"work\" } with(sort=\"duration\")", 20), [1]);
+        assert_eq!(ids("{} with(sort=\"start\")", 1), [2]);
+        let wrong = search(&snapshot, &request("{} with(sort=\"name\")"));
+        assert!(matches!(wrong, Err(SearchError::Sort(_))));
     }
 }
 
@@ -178,7 +261,7 @@ fn the_newest_within_the_window_are_returned() {
 #[test]
 fn a_query_that_is_wrong_for_a_value_is_an_error_and_a_cancelled_one_incomplete() {
     let (_, snapshot) = &stores()[0];
-    for query in ["{ !.http.status_code }", "{ .http.status_code / 0 = 1 }", "{ -.tags = 1 }"] {
+    for query in ["{ !.http.status_code }", "{ .http.status_code / 0 = 1 }", "{ -.tags = 1 }", "({} | by(name)) > {}"] {
         assert!(matches!(search(snapshot, &request(query)), Err(SearchError::Query(_))), "{query}");
     }
     let cancelled = request("{}");
@@ -194,14 +277,17 @@ fn blocks_answer_as_the_head_does() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) % bound
     };
-    let dir = tempfile::tempdir().unwrap();
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let store = Store::open(StoreConfig::new(dir.path()), Arc::new(RealDisk), Arc::new(ManualClock::at(NOW))).unwrap();
+    let [store, scattered] = [0, 1].map(|number: usize| {
+        let config = StoreConfig::new(dirs[number].path());
+        Store::open(config, Arc::new(RealDisk), Arc::new(ManualClock::at(NOW))).unwrap()
+    });
     for service in 0..7 {
         let mut spans = Vec::new();
         for number in 0..10_000u64 {
             let mut trace_id = [1; 16];
-            trace_id[..2].copy_from_slice(&(random(3_000) as u16).to_be_bytes());
+            trace_id[..2].copy_from_slice(&(random(6_000) as u16).to_be_bytes());
             let mut span_id = [service + 1; 8];
             span_id[..4].copy_from_slice(&(number as u32 + 1).to_be_bytes());
             let mut attributes = vec![KeyValue::new("user", format!("u{}", random(5_000)))];
@@ -230,11 +316,17 @@ fn blocks_answer_as_the_head_does() {
                 ..Span::default()
             });
         }
-        runtime.block_on(store.append(batch(&format!("s{service}"), &spans))).unwrap();
+        let batch = batch(&format!("s{service}"), &spans);
+        runtime.block_on(scattered.append(batch.clone())).unwrap();
+        // The last one stays in the head: every trace lies in up to seven places.
+        if service < 6 {
+            scattered.cut(runtime.handle()).unwrap();
+        }
+        runtime.block_on(store.append(batch)).unwrap();
     }
     let head = store.snapshot();
     store.cut(runtime.handle()).unwrap();
-    let blocks = store.snapshot();
+    let (blocks, scattered) = (store.snapshot(), scattered.snapshot());
     for query in [
         "{}",
         "{ .user = \"u77\" }",
@@ -253,14 +345,26 @@ fn blocks_answer_as_the_head_does() {
         "{ .user !~ \"u.*\" }",
         "{ !(.user != \"u9\") && .user != nil }",
         "{ .user = \"u5\" } && { status = error }",
+        "{ name = \"op1\" } ~ { status = error }",
+        "{} && { .user = \"u9\" } | count() > 20",
+        "{ resource.service.name = \"s2\" } with(sort=\"duration\")",
+        "{ .user = \"u5\" && trace:duration > 1ms } with(sort=\"duration\")",
+        "{ status = error } > {} || { .rare != nil } with(sort=\"duration\")",
     ] {
-        let [from_head, from_blocks] =
-            [&head, &blocks].map(|snapshot| search(snapshot, &SearchRequest { limit: 50, ..request(query) }).unwrap());
+        let wanted = SearchRequest { limit: 10, ..request(query) };
+        let window = SearchRequest {
+            from_unix_nano: Some(NOW + 1_000_000),
+            to_unix_nano: Some(NOW + 2_000_000),
+            ..wanted.clone()
+        };
         // The order of a trace's spans is that of arrival in the one and that of time in the other.
         let facts = |response: &SearchResponse| -> Vec<_> {
             response.traces.iter().map(|t| (t.trace_id, t.start_unix_nano, t.span_count, t.matched)).collect()
         };
-        assert_eq!(facts(&from_head), facts(&from_blocks), "{query}");
-        assert!(from_blocks.complete);
+        for (request, other) in [(&wanted, &blocks), (&wanted, &scattered), (&window, &scattered)] {
+            let [from_head, from_blocks] = [&head, other].map(|snapshot| search(snapshot, request).unwrap());
+            assert_eq!(facts(&from_head), facts(&from_blocks), "{query}");
+            assert!(from_blocks.complete);
+        }
     }
 }

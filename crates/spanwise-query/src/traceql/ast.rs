@@ -4,16 +4,168 @@ use regex::Regex;
 
 #[derive(Debug, Clone)]
 pub struct Query {
-    pub spanset: Spanset,
+    pub root: Root,
+    /// `with(name = value, …)`; names that nobody knows are ignored, as Tempo does.
+    pub hints: Vec<(String, Literal)>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Root {
+    Search(Pipeline),
+    Metrics(Metrics),
+}
+
+/// Stages joined by `|`; the first is a spanset.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    pub stages: Vec<Stage>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Stage {
+    Spanset(Spanset),
+    /// `| count() > 2`: keeps the spansets of which it holds.
+    Keep(ScalarFilter),
+    /// `| by(…)`: one spanset for each value.
+    By(Expr),
+    /// `| select(…)`: attributes that the answer shows beside those of the conditions.
+    Select(Vec<Expr>),
+    /// `| coalesce()`: one spanset again.
+    Coalesce,
 }
 
 #[derive(Debug, Clone)]
 pub enum Spanset {
     /// `{ … }`; `None` for `{}`.
     Filter(Option<Expr>),
+    Operation(SpansetOperator, Box<Spanset>, Box<Spanset>),
+    /// `( … | … )`
+    Pipeline(Pipeline),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpansetOperator {
     /// The trace has spans of both; the result is their union.
-    And(Box<Spanset>, Box<Spanset>),
-    Or(Box<Spanset>, Box<Spanset>),
+    And,
+    Or,
+    Structural(Relation, Side),
+}
+
+/// What a span of the right side is to one of the left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relation {
+    /// `>`
+    Child,
+    /// `>>`
+    Descendant,
+    /// `<`
+    Parent,
+    /// `<<`
+    Ancestor,
+    /// `~`
+    Sibling,
+}
+
+/// Which spans a structural operator answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Those of the right that are in the relation.
+    Right,
+    /// `!`: those of the right that are not.
+    NotRight,
+    /// `&`: those of both that take part.
+    Both,
+}
+
+impl SpansetOperator {
+    /// Structural operators as they are written.
+    pub const STRUCTURAL: &'static [(&'static str, Relation, Side)] = &[
+        (">", Relation::Child, Side::Right),
+        (">>", Relation::Descendant, Side::Right),
+        ("<", Relation::Parent, Side::Right),
+        ("<<", Relation::Ancestor, Side::Right),
+        ("~", Relation::Sibling, Side::Right),
+        ("!>", Relation::Child, Side::NotRight),
+        ("!>>", Relation::Descendant, Side::NotRight),
+        ("!<", Relation::Parent, Side::NotRight),
+        ("!<<", Relation::Ancestor, Side::NotRight),
+        ("!~", Relation::Sibling, Side::NotRight),
+        ("&>", Relation::Child, Side::Both),
+        ("&>>", Relation::Descendant, Side::Both),
+        ("&<", Relation::Parent, Side::Both),
+        ("&<<", Relation::Ancestor, Side::Both),
+        ("&~", Relation::Sibling, Side::Both),
+    ];
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aggregate {
+    Count,
+    Min,
+    Max,
+    Avg,
+    Sum,
+}
+
+impl Aggregate {
+    pub const NAMES: &'static [(&'static str, Aggregate)] = &[
+        ("count", Aggregate::Count),
+        ("min", Aggregate::Min),
+        ("max", Aggregate::Max),
+        ("avg", Aggregate::Avg),
+        ("sum", Aggregate::Sum),
+    ];
+
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// One value of a spanset.
+#[derive(Debug, Clone)]
+pub enum Scalar {
+    Literal(Literal),
+    /// `count()` has no operand.
+    Aggregate(Aggregate, Option<Expr>),
+    Arithmetic(Arithmetic, Box<Scalar>, Box<Scalar>),
+}
+
+#[derive(Debug, Clone)]
+pub struct ScalarFilter {
+    pub compare: Compare,
+    pub left: Scalar,
+    pub right: Scalar,
+}
+
+/// A query that answers series of numbers.
+#[derive(Debug, Clone)]
+pub enum Metrics {
+    Range { pipeline: Pipeline, function: Function, by: Vec<Expr> },
+    Constant(f64),
+    Math(Arithmetic, Box<Metrics>, Box<Metrics>),
+    Then(Box<Metrics>, SecondStage),
+}
+
+#[derive(Debug, Clone)]
+pub enum Function {
+    Rate,
+    CountOverTime,
+    /// `min_over_time` and its like; never `Count`.
+    OverTime(Aggregate, Expr),
+    Quantile(Expr, Vec<f64>),
+    Histogram(Expr),
+    Compare {
+        selection: Option<Expr>,
+        top: usize,
+        window: Option<(i64, i64)>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum SecondStage {
+    Top(usize),
+    Bottom(usize),
+    Keep(Compare, f64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +341,8 @@ pub enum Expr {
     Literal(Literal),
     Attribute(Scope, String),
     Intrinsic(Intrinsic),
+    /// An attribute or intrinsic of the parent span.
+    Parent(Box<Expr>),
     And(Box<Expr>, Box<Expr>),
     Or(Box<Expr>, Box<Expr>),
     Not(Box<Expr>),
@@ -213,8 +367,102 @@ impl Expr {
             Expr::Literal(literal) => literal.value_type(),
             Expr::Attribute(..) => Type::Dynamic,
             Expr::Intrinsic(intrinsic) => intrinsic.value_type(),
+            Expr::Parent(inner) => inner.value_type(),
             Expr::Negate(_) | Expr::Arithmetic(..) => Type::Number,
             _ => Type::Bool,
+        }
+    }
+
+    /// Its numbers are nanoseconds.
+    pub fn is_duration(&self) -> bool {
+        match self {
+            Expr::Literal(literal) => matches!(literal, Literal::Duration(_)),
+            Expr::Intrinsic(intrinsic) => {
+                matches!(intrinsic, Intrinsic::Duration | Intrinsic::TraceDuration | Intrinsic::EventTimeSinceStart)
+            }
+            Expr::Parent(inner) | Expr::Negate(inner) => inner.is_duration(),
+            Expr::Arithmetic(_, left, right) => left.is_duration() || right.is_duration(),
+            _ => false,
+        }
+    }
+
+    /// Calls `visit` for every attribute and intrinsic.
+    pub fn visit_fields<'a>(&'a self, visit: &mut dyn FnMut(&'a Expr)) {
+        match self {
+            Expr::Attribute(..) | Expr::Intrinsic(_) | Expr::Parent(_) => visit(self),
+            Expr::Literal(_) => {}
+            Expr::Not(inner) | Expr::Negate(inner) => inner.visit_fields(visit),
+            Expr::Match { operand, .. } | Expr::Exists { operand, .. } => operand.visit_fields(visit),
+            Expr::And(left, right)
+            | Expr::Or(left, right)
+            | Expr::Compare(_, left, right)
+            | Expr::Arithmetic(_, left, right) => {
+                left.visit_fields(visit);
+                right.visit_fields(visit);
+            }
+        }
+    }
+}
+
+impl Pipeline {
+    /// The attributes and intrinsics that the answer shows of each span: those of conditions and of `select`.
+    pub fn fields(&self) -> Vec<&Expr> {
+        let mut fields: Vec<&Expr> = Vec::new();
+        self.collect_fields(&mut |field| {
+            let text = field.to_string();
+            if fields.iter().all(|known| known.to_string() != text) {
+                fields.push(field);
+            }
+        });
+        fields
+    }
+
+    fn collect_fields<'a>(&'a self, visit: &mut dyn FnMut(&'a Expr)) {
+        for stage in &self.stages {
+            match stage {
+                Stage::Spanset(spanset) => spanset.collect_fields(visit),
+                Stage::By(expr) => expr.visit_fields(visit),
+                Stage::Select(exprs) => exprs.iter().for_each(|expr| expr.visit_fields(visit)),
+                Stage::Keep(filter) => {
+                    filter.left.collect_fields(visit);
+                    filter.right.collect_fields(visit);
+                }
+                Stage::Coalesce => {}
+            }
+        }
+    }
+}
+
+impl Spanset {
+    fn collect_fields<'a>(&'a self, visit: &mut dyn FnMut(&'a Expr)) {
+        match self {
+            Spanset::Filter(filter) => {
+                if let Some(filter) = filter {
+                    filter.visit_fields(visit);
+                }
+            }
+            Spanset::Operation(_, left, right) => {
+                left.collect_fields(visit);
+                right.collect_fields(visit);
+            }
+            Spanset::Pipeline(pipeline) => pipeline.collect_fields(visit),
+        }
+    }
+}
+
+impl Scalar {
+    fn collect_fields<'a>(&'a self, visit: &mut dyn FnMut(&'a Expr)) {
+        match self {
+            Scalar::Literal(_) => {}
+            Scalar::Aggregate(_, operand) => {
+                if let Some(operand) = operand {
+                    operand.visit_fields(visit);
+                }
+            }
+            Scalar::Arithmetic(_, left, right) => {
+                left.collect_fields(visit);
+                right.collect_fields(visit);
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ pub struct Context<'a> {
     pub piece: Piece<'a>,
     pub span: &'a SpanRef,
     /// The whole trace and the span's place in it.
-    pub trace: Option<(&'a TraceView, usize)>,
+    pub trace: Option<(&'a TraceView<'a>, usize)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub enum EvalError {
     NotNumber,
     #[error("integer division by zero")]
     DivisionByZero,
+    #[error("structural operators need one spanset of each trace: put | coalesce() after by()")]
+    ManySpansets,
 }
 
 /// A value as the language sees it.
@@ -98,6 +100,8 @@ impl Expr {
                 Ok(compare_values(*compare, &left.value(context)?, &right.value(context)?))
             }
             Expr::Match { negated, operand, regex } => Ok(matches(regex, *negated, &operand.value(context)?)),
+            // A span without events has none that could lack the attribute.
+            Expr::Exists { negated: true, operand } if !has_place(context, operand) => Ok(Truth::No),
             Expr::Exists { negated, operand } => Ok(match operand.value(context)? {
                 Value::Unknown => Truth::Unknown,
                 Value::Nil => Truth::of(*negated),
@@ -111,11 +115,19 @@ impl Expr {
         }
     }
 
-    fn value<'a>(&'a self, context: &Context<'a>) -> Result<Value<'a>, EvalError> {
+    pub(crate) fn value<'a>(&'a self, context: &Context<'a>) -> Result<Value<'a>, EvalError> {
         Ok(match self {
             Expr::Literal(literal) => of_literal(literal),
             Expr::Attribute(scope, key) => attribute(context, *scope, key),
             Expr::Intrinsic(intrinsic) => intrinsic_value(context, *intrinsic),
+            Expr::Parent(inner) => {
+                let Some((view, place)) = context.trace else { return Ok(Value::Unknown) };
+                let parent = view.shape().parent.get(place).copied().flatten();
+                match parent.and_then(|parent| view.context(parent)) {
+                    Some(parent) => inner.value(&parent)?,
+                    None => Value::Nil,
+                }
+            }
             Expr::Negate(inner) => match inner.value(context)? {
                 Value::Int(value) => Value::Int(value.wrapping_neg()),
                 Value::Float(value) => Value::Float(-value),
@@ -134,7 +146,7 @@ impl Expr {
     }
 }
 
-fn calculate<'a>(operator: Arithmetic, left: Value<'a>, right: Value<'a>) -> Result<Value<'a>, EvalError> {
+pub(crate) fn calculate<'a>(operator: Arithmetic, left: Value<'a>, right: Value<'a>) -> Result<Value<'a>, EvalError> {
     let float = |value: &Value<'_>| match value {
         Value::Int(value) => Some(*value as f64),
         Value::Float(value) => Some(*value),
@@ -183,7 +195,7 @@ fn order(left: &Value<'_>, right: &Value<'_>) -> Option<Option<Ordering>> {
     })
 }
 
-fn compare_values(compare: Compare, left: &Value<'_>, right: &Value<'_>) -> Truth {
+pub(crate) fn compare_values(compare: Compare, left: &Value<'_>, right: &Value<'_>) -> Truth {
     match (left, right) {
         (Value::Unknown, _) | (_, Value::Unknown) => return Truth::Unknown,
         // Of an array any element may be it; for `!=` none may.
@@ -239,7 +251,7 @@ pub(crate) fn matches(regex: &regex::Regex, negated: bool, value: &Value<'_>) ->
     }
 }
 
-fn of_literal(literal: &Literal) -> Value<'_> {
+pub(crate) fn of_literal(literal: &Literal) -> Value<'_> {
     match literal {
         Literal::Nil => Value::Nil,
         Literal::String(text) => Value::Str(Cow::Borrowed(text)),
@@ -299,6 +311,16 @@ fn nested<'a>(span: &'a [u8], field: u32, attributes: u32, key: &str) -> Option<
     (!values.is_empty()).then_some(Value::Many(values))
 }
 
+/// Whether there is something that the attribute could stand on.
+fn has_place(context: &Context<'_>, operand: &Expr) -> bool {
+    let field = match operand {
+        Expr::Attribute(Scope::Event, _) => 11,
+        Expr::Attribute(Scope::Link, _) => 13,
+        _ => return true,
+    };
+    Fields::new(context.piece.span).any(|found| found.number == field)
+}
+
 fn attribute<'a>(context: &Context<'a>, scope: Scope, key: &str) -> Value<'a> {
     let Piece { resource, scope: scope_header, span } = context.piece;
     let span_value = || find(view::span_attributes(span), key);
@@ -320,13 +342,13 @@ fn attribute<'a>(context: &Context<'a>, scope: Scope, key: &str) -> Value<'a> {
 fn intrinsic_value<'a>(context: &Context<'a>, intrinsic: Intrinsic) -> Value<'a> {
     let Context { piece, span, trace } = context;
     let owned = |text: String| Value::Str(Cow::Owned(text));
-    let of_trace = |read: &dyn Fn(&'a TraceView, usize) -> Value<'a>| match trace {
+    let of_trace = |read: &dyn Fn(&'a TraceView<'a>, usize) -> Value<'a>| match trace {
         Some((view, place)) => read(view, *place),
         None => Value::Unknown,
     };
     let nanos = |nanos: u64| Value::Int(i64::try_from(nanos).unwrap_or(i64::MAX));
     let nested_set = |pick: fn(&(i64, i64, i64)) -> i64| {
-        of_trace(&move |view, place| view.nested.get(place).map_or(Value::Nil, |set| Value::Int(pick(set))))
+        of_trace(&move |view, place| view.shape().nested.get(place).map_or(Value::Nil, |set| Value::Int(pick(set))))
     };
     let each = |field: u32, read: &dyn Fn(&'a [u8]) -> Option<Value<'a>>| -> Value<'a> {
         let bodies = Fields::new(piece.span).filter(|found| found.number == field);
@@ -349,15 +371,15 @@ fn intrinsic_value<'a>(context: &Context<'a>, intrinsic: Intrinsic) -> Value<'a>
         Intrinsic::ParentId => owned(span.parent_span_id.to_string()),
         Intrinsic::TraceId => owned(span.trace_id.to_string()),
         Intrinsic::ChildCount => {
-            of_trace(&|view, place| view.child_count.get(place).map_or(Value::Nil, |count| Value::Int(*count)))
+            of_trace(&|view, place| view.shape().child_count.get(place).map_or(Value::Nil, |count| Value::Int(*count)))
         }
         Intrinsic::TraceDuration => of_trace(&move |view, _| nanos(view.duration_ns)),
         Intrinsic::TraceRootName => {
-            of_trace(&|view, _| view.root.as_ref().map_or(Value::Nil, |(_, name)| Value::Str(Cow::Borrowed(name))))
+            of_trace(&|view, _| view.root.map_or(Value::Nil, |(_, name)| Value::Str(Cow::Borrowed(name))))
         }
-        Intrinsic::TraceRootService => of_trace(&|view, _| {
-            view.root.as_ref().map_or(Value::Nil, |(service, _)| Value::Str(Cow::Borrowed(service)))
-        }),
+        Intrinsic::TraceRootService => {
+            of_trace(&|view, _| view.root.map_or(Value::Nil, |(service, _)| Value::Str(Cow::Borrowed(service))))
+        }
         Intrinsic::NestedSetLeft => nested_set(|set| set.0),
         Intrinsic::NestedSetRight => nested_set(|set| set.1),
         Intrinsic::NestedSetParent => nested_set(|set| set.2),

@@ -8,8 +8,8 @@ pub enum Token {
     Literal(Literal),
     Attribute(Scope, String),
     Intrinsic(Intrinsic),
-    /// `parent.x`: parses, is not executed.
-    Parent,
+    /// `parent.x`: an attribute or intrinsic of the parent span.
+    Parent(Box<Token>),
     Word(String),
     Symbol(&'static str),
     End,
@@ -90,9 +90,20 @@ fn skip_blank(text: &str, mut at: usize) -> Result<usize, QueryError> {
 }
 
 fn attribute(rest: &str, at: usize) -> Result<Option<(Token, usize)>, QueryError> {
-    if rest.starts_with("parent.") {
-        let length = rest.find(ends_name).unwrap_or(rest.len());
-        return Ok(Some((Token::Parent, length)));
+    if let Some(of_parent) = rest.strip_prefix("parent.") {
+        let is_scoped = SCOPES.iter().any(|(prefix, scope)| *scope != Scope::Any && of_parent.starts_with(prefix));
+        let skipped = if is_scoped { "parent.".len() } else { "parent".len() };
+        let Some((token, length)) = attribute(&rest[skipped..], at + skipped)? else {
+            return Err(QueryError::new("an attribute name is missing", at, "parent.".len()));
+        };
+        let token = match token {
+            Token::Attribute(Scope::Any, key) => match Intrinsic::of_name(&key) {
+                Some(intrinsic) => Token::Intrinsic(intrinsic),
+                None => Token::Attribute(Scope::Any, key),
+            },
+            token => token,
+        };
+        return Ok(Some((Token::Parent(Box::new(token)), skipped + length)));
     }
     for (prefix, scope) in SCOPES {
         let Some(name) = rest.strip_prefix(prefix) else { continue };

@@ -1,14 +1,17 @@
 //! TraceQL as Tempo defines it: <https://grafana.com/docs/tempo/latest/traceql/>.
 //!
-//! Executed: spanset filters over every scope and the intrinsics of a span or its trace, joined by `&&` and `||`.
-//! Structural operators, pipelines, aggregates and metrics are recognised and refused by name.
+//! A query is a pipeline of spansets and stages, which [`run`] executes over one whole trace at a time, and may end in
+//! a function that makes series of numbers of it: see [`crate::metrics`].
 
 pub mod ast;
 pub(crate) mod eval;
 mod lexer;
 mod parser;
+mod pipeline;
+pub(crate) mod print;
+pub(crate) mod run;
 
-pub use ast::{Query, Spanset};
+pub use ast::Query;
 pub use eval::{Context, EvalError, Truth};
 pub use parser::parse;
 

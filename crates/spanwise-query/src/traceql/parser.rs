@@ -1,47 +1,34 @@
-//! Tokens into a query. Precedence, lowest first: `&& ||` (one level), comparisons, `+ -`, `!`, `* / %`, `^`, minus.
+//! Tokens into the conditions of a query. Precedence, lowest first: `&& ||` (one level), comparisons, `+ -`, `!`, `* / %`, `^`, minus.
 
 use regex::RegexBuilder;
 use spanwise_model::limits;
 
 use super::QueryError;
-use super::ast::{Arithmetic, Compare, Expr, Intrinsic, Literal, Query, Scope, Spanset, Type};
+use super::ast::{Arithmetic, Compare, Expr, Intrinsic, Literal, Query, Scope, Type};
 use super::lexer::{Spanned, Token, lex};
+use super::pipeline::comparison;
 
-struct Parser {
-    tokens: Vec<Spanned>,
-    at: usize,
-    depth: usize,
+pub(super) struct Parser {
+    pub tokens: Vec<Spanned>,
+    pub at: usize,
+    pub depth: usize,
+    pub operators: usize,
 }
 
 /// # Errors
-/// Where the text is not TraceQL, compares what cannot be compared, or asks for what is not executed yet.
+/// Where the text is not TraceQL, or compares what cannot be compared.
 pub fn parse(text: &str) -> Result<Query, QueryError> {
     if text.len() > limits::QUERY_TEXT_BYTES {
         return Err(QueryError::new(format!("query is longer than {} bytes", limits::QUERY_TEXT_BYTES), 0, 0));
     }
-    let mut parser = Parser { tokens: lex(text)?, at: 0, depth: 0 };
-    let spanset = parser.spanset()?;
-    let next = parser.peek().clone();
-    match &next.token {
-        Token::End => Ok(Query { spanset }),
-        Token::Symbol("|") => {
-            let stage = parser.tokens.get(parser.at + 1).map_or(String::new(), |next| match &next.token {
-                Token::Word(word) => format!(" ({word})"),
-                _ => String::new(),
-            });
-            Err(not_yet(&next, &format!("pipelines{stage}")))
-        }
-        Token::Word(word) if word == "with" => Err(not_yet(&next, "hints (with)")),
-        _ => Err(unexpected(&next, "the end of the query, or && or || and another spanset")),
-    }
+    Parser { tokens: lex(text)?, at: 0, depth: 0, operators: 0 }.query()
 }
 
-fn not_yet(at: &Spanned, what: &str) -> QueryError {
-    QueryError::new(format!("{what} are not executed yet"), at.offset, at.length.max(1))
-        .hint("spanset filters such as { resource.service.name = \"cart\" && duration > 1s }, joined by && and ||, are")
+pub(super) fn not_executed(what: &str, offset: usize, length: usize) -> QueryError {
+    QueryError::new(format!("{what} is not executed yet"), offset, length.max(1))
 }
 
-fn unexpected(at: &Spanned, wanted: &str) -> QueryError {
+pub(super) fn unexpected(at: &Spanned, wanted: &str) -> QueryError {
     let what = match &at.token {
         Token::End => "the query ends here".to_owned(),
         Token::Word(word) => format!("unexpected {word:?}"),
@@ -58,28 +45,28 @@ fn unexpected(at: &Spanned, wanted: &str) -> QueryError {
 }
 
 impl Parser {
-    fn peek(&self) -> &Spanned {
+    pub fn peek(&self) -> &Spanned {
         // The last token is `End`, and nothing moves past it.
         &self.tokens[self.at.min(self.tokens.len() - 1)]
     }
 
-    fn next(&mut self) -> Spanned {
+    pub fn next(&mut self) -> Spanned {
         let token = self.peek().clone();
         self.at += 1;
         token
     }
 
-    fn take(&mut self, symbol: &str) -> bool {
+    pub fn take(&mut self, symbol: &str) -> bool {
         let found = matches!(&self.peek().token, Token::Symbol(found) if *found == symbol);
         self.at += usize::from(found);
         found
     }
 
-    fn expect(&mut self, symbol: &str) -> Result<(), QueryError> {
+    pub fn expect(&mut self, symbol: &str) -> Result<(), QueryError> {
         if self.take(symbol) { Ok(()) } else { Err(unexpected(self.peek(), &format!("{symbol:?}"))) }
     }
 
-    fn deeper(&mut self) -> Result<(), QueryError> {
+    pub fn deeper(&mut self) -> Result<(), QueryError> {
         self.depth += 1;
         if self.depth > limits::QUERY_DEPTH {
             let at = self.peek();
@@ -88,69 +75,28 @@ impl Parser {
         Ok(())
     }
 
-    fn spanset(&mut self) -> Result<Spanset, QueryError> {
-        let mut left = self.spanset_operand()?;
-        loop {
-            if self.take("&&") {
-                left = Spanset::And(Box::new(left), Box::new(self.spanset_operand()?));
-            } else if self.take("||") {
-                left = Spanset::Or(Box::new(left), Box::new(self.spanset_operand()?));
-            } else {
-                let next = self.peek();
-                return match &next.token {
-                    Token::Symbol(
-                        symbol @ (">" | ">>" | "<" | "<<" | "~" | "!>" | "!>>" | "!<" | "!<<" | "!~" | "&>" | "&>>"
-                        | "&<" | "&<<" | "&~"),
-                    ) => Err(not_yet(next, &format!("structural operators ({symbol})"))),
-                    _ => Ok(left),
-                };
-            }
+    /// Counts the operator that stands here and passes it.
+    pub fn operator(&mut self) -> Result<Spanned, QueryError> {
+        let operator = self.next();
+        self.operators += 1;
+        if self.operators > limits::QUERY_OPERATORS {
+            let message = format!("query has more than {} operators", limits::QUERY_OPERATORS);
+            return Err(QueryError::new(message, operator.offset, operator.length)
+                .hint("many alternatives of one attribute are shorter as a regular expression: .a =~ \"x|y|z\""));
         }
+        Ok(operator)
     }
 
-    fn spanset_operand(&mut self) -> Result<Spanset, QueryError> {
-        self.deeper()?;
-        let spanset = if self.take("(") {
-            let inner = self.spanset()?;
-            if matches!(&self.peek().token, Token::Symbol("|")) {
-                return Err(not_yet(self.peek(), "pipelines"));
-            }
-            self.expect(")")?;
-            inner
-        } else if self.take("{") {
-            if self.take("}") {
-                Spanset::Filter(None)
-            } else {
-                let start = self.peek().clone();
-                let filter = self.expression()?;
-                self.expect("}")?;
-                if !matches!(filter.value_type(), Type::Bool | Type::Dynamic) {
-                    let message = format!("a filter is true or false; this is a {}", filter.value_type().name());
-                    return Err(QueryError::new(message, start.offset, start.length));
-                }
-                Spanset::Filter(Some(filter))
-            }
-        } else {
-            let error = unexpected(self.peek(), "\"{\"");
-            return Err(match &self.peek().token {
-                Token::Word(_) | Token::Attribute(..) | Token::Intrinsic(_) => {
-                    error.hint("conditions stand in braces: { name = \"GET /\" }")
-                }
-                _ => error,
-            });
-        };
-        self.depth -= 1;
-        Ok(spanset)
-    }
-
-    fn expression(&mut self) -> Result<Expr, QueryError> {
+    pub fn expression(&mut self) -> Result<Expr, QueryError> {
         let mut start = self.peek().clone();
         let mut left = self.comparison()?;
         loop {
-            let is_and = self.take("&&");
-            if !is_and && !self.take("||") {
-                return Ok(left);
-            }
+            let is_and = match &self.peek().token {
+                Token::Symbol("&&") => true,
+                Token::Symbol("||") => false,
+                _ => return Ok(left),
+            };
+            self.operator()?;
             check_bool(&left, &start)?;
             start = self.peek().clone();
             let right = self.comparison()?;
@@ -170,15 +116,7 @@ impl Parser {
             self.at += 1;
             return self.regex(left, symbol == "!~", &operator);
         }
-        let compare = match symbol {
-            "=" => Compare::Eq,
-            "!=" => Compare::NotEq,
-            "<" => Compare::Less,
-            "<=" => Compare::LessEq,
-            ">" => Compare::Greater,
-            ">=" => Compare::GreaterEq,
-            _ => return Ok(left),
-        };
+        let Some(compare) = comparison(symbol) else { return Ok(left) };
         self.at += 1;
         if symbol == "=" && self.take("=") {
             return Err(QueryError::new("unexpected \"==\"", operator.offset, 2).hint("equality is written ="));
@@ -264,7 +202,7 @@ impl Parser {
         left: Expr,
         operand: impl Fn(&mut Self) -> Result<Expr, QueryError>,
     ) -> Result<Expr, QueryError> {
-        let token = self.next();
+        let token = self.operator()?;
         let right = operand(self)?;
         for side in [&left, &right] {
             if !matches!(side.value_type(), Type::Number | Type::Dynamic) {
@@ -295,13 +233,19 @@ impl Parser {
         }
     }
 
-    fn operand(&mut self) -> Result<Expr, QueryError> {
+    pub fn operand(&mut self) -> Result<Expr, QueryError> {
         let token = self.next();
         match &token.token {
             Token::Literal(literal) => Ok(Expr::Literal(literal.clone())),
             Token::Attribute(scope, key) => Ok(Expr::Attribute(*scope, key.clone())),
             Token::Intrinsic(intrinsic) => Ok(Expr::Intrinsic(*intrinsic)),
-            Token::Parent => Err(not_yet(&token, "conditions on the parent span (parent.)")),
+            Token::Parent(field) => Ok(Expr::Parent(Box::new(match &**field {
+                Token::Intrinsic(intrinsic) => Expr::Intrinsic(*intrinsic),
+                Token::Attribute(scope, key) => Expr::Attribute(*scope, key.clone()),
+                _ => return Err(unexpected(&token, "an attribute of the parent span")),
+            }))),
+            // The parent itself is its id: there or nil.
+            Token::Word(word) if word == "parent" => Ok(Expr::Parent(Box::new(Expr::Intrinsic(Intrinsic::SpanId)))),
             Token::Symbol("(") => {
                 self.deeper()?;
                 let inner = self.expression()?;
@@ -364,58 +308,29 @@ fn compare_types(compare: Compare, left: Expr, right: Expr, operator: &Spanned) 
         [left_type, right_type].into_iter().find(|kind| matches!(kind, Type::Status | Type::Kind | Type::Bool));
     match unordered {
         Some(kind) if is_ordered => fail(format!("a {} has no order: only = and != compare it", kind.name())),
-        _ => Ok(Expr::Compare(compare, Box::new(left), Box::new(right))),
+        _ => {
+            let left = pad_id(left, &right);
+            let right = pad_id(right, &left);
+            Ok(Expr::Compare(compare, Box::new(left), Box::new(right)))
+        }
     }
 }
+
+/// A hex id that is written short, or in capitals, means the one with zeros before it.
+fn pad_id(text: Expr, beside: &Expr) -> Expr {
+    let field = if let Expr::Parent(inner) = beside { inner } else { beside };
+    let digits = match field {
+        Expr::Intrinsic(Intrinsic::TraceId | Intrinsic::LinkTraceId) => 32,
+        Expr::Intrinsic(Intrinsic::SpanId | Intrinsic::ParentId | Intrinsic::LinkSpanId) => 16,
+        _ => return text,
+    };
+    match text {
+        Expr::Literal(Literal::String(id)) if !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            Expr::Literal(Literal::String(format!("{:0>digits$}", id.to_ascii_lowercase())))
+        }
+        text => text,
+    }
+}
+
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_traceql_parses() {
-        for query in [
-            "{}",
-            "{ }",
-            "{ .a }",
-            "{ name = \"GET /\" && duration > 1.5s }",
-            "{ resource.service.name =~ \"cart|pay.*\" || span.http.status_code >= 500 }",
-            "{ span.\"a b\".c = `raw` }",
-            "{ .http/route+x[0] != nil } && { status = error }",
-            "({ kind = server } || { kind = client }) && { trace:rootName = \"x\" }",
-            "{ !(.x = 1) && -.y < 2 ^ 3 ^ 2 * 1 }",
-            "{ 1 < 1h } // comment",
-            "{ /* c */ status = 2 }",
-            "{ event:name = \"exception\" && instrumentation:version != \"1\" }",
-        ] {
-            assert!(parse(query).is_ok(), "{query}: {:?}", parse(query).err());
-        }
-    }
-
-    #[test]
-    fn what_is_not_says_where_and_why() {
-        for (query, offset, part) in [
-            ("", 0, "expected \"{\""),
-            ("name = 1", 0, "expected \"{\""),
-            ("{ name = }", 9, "unexpected \"}\""),
-            ("{ nmae = \"x\" }", 2, "unexpected \"nmae\""),
-            ("{ name = 1 }", 7, "cannot compare a string with a number"),
-            ("{ status > ok }", 9, "no order"),
-            ("{ duration = nil }", 11, "never nil"),
-            ("{ name =~ \"(\" }", 10, "regular expression cannot be used"),
-            ("{ name = \"x }", 9, "does not end"),
-            ("{ .a == 1 }", 5, "=="),
-            ("{ duration }", 2, "true or false"),
-            ("{} >> {}", 3, "structural operators (>>) are not executed yet"),
-            ("{} | rate()", 3, "pipelines (rate) are not executed yet"),
-            ("{ parent.a = 1 }", 2, "parent"),
-            ("{ .a = 5 parsecs }", 9, "unexpected"),
-            ("{ duration > 5parsecs }", 13, "not a number or duration"),
-        ] {
-            let error = parse(query).unwrap_err();
-            assert!(error.message.contains(part), "{query}: {error}");
-            assert_eq!(error.offset, offset, "{query}: {error}");
-        }
-        let deep = format!("{{ {} true {} }}", "(".repeat(1000), ")".repeat(1000));
-        assert!(parse(&deep).unwrap_err().message.contains("deeply"));
-    }
-}
+mod tests;

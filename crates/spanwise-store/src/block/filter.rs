@@ -9,13 +9,12 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray as _, BinaryViewArray, StringViewArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, UInt8Type, UInt64Type};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
-};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::basic::Encoding;
+use parquet::column::page::{Page, PageReader as _};
 use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::serialized_reader::SerializedPageReader;
 use rustc_hash::FxHashMap;
-use spanwise_model::TraceId;
-use spanwise_wire::Batch;
 use spanwise_wire::view::{self, Fields, ValueView};
 
 use super::BlockError;
@@ -24,7 +23,27 @@ use super::read::{BlockReader, READ_ROWS};
 use super::shred::ColumnType;
 
 /// Whether a value may be meant.
-pub type Test = Arc<dyn Fn(ValueView<'_>) -> bool + Send + Sync>;
+#[derive(Clone)]
+pub struct Test {
+    passes: Arc<dyn Fn(ValueView<'_>) -> bool + Send + Sync>,
+    /// Of strings no other passes.
+    only: Option<Arc<str>>,
+}
+
+impl Test {
+    pub fn new(passes: impl Fn(ValueView<'_>) -> bool + Send + Sync + 'static) -> Self {
+        Self { passes: Arc::new(passes), only: None }
+    }
+
+    /// Says that no string but this one passes, so that row groups without it need not be read.
+    pub fn only(self, text: &str) -> Self {
+        Self { only: Some(Arc::from(text)), ..self }
+    }
+
+    fn passes(&self, value: ValueView<'_>) -> bool {
+        (self.passes)(value)
+    }
+}
 
 /// What a row must have to be in a set.
 #[derive(Clone)]
@@ -44,6 +63,8 @@ pub enum Column {
     Kind,
     Status,
     DurationNs,
+    /// Whether the span is a root: has no parent.
+    IsRoot,
     SpanAttribute(String),
     ResourceAttribute(String),
     /// Of the span or of its resource.
@@ -61,7 +82,7 @@ impl Predicate {
     }
 
     /// Whether some rows can be told apart from others.
-    fn can_select(&self) -> bool {
+    pub fn can_select(&self) -> bool {
         match self {
             Predicate::Always | Predicate::Maybe => false,
             Predicate::Column(..) => true,
@@ -74,7 +95,7 @@ impl Predicate {
     fn price(&self) -> usize {
         match self {
             Predicate::Always | Predicate::Maybe => 0,
-            Predicate::Column(Column::Kind | Column::Status, _) => 1,
+            Predicate::Column(Column::Kind | Column::Status | Column::IsRoot, _) => 1,
             Predicate::Column(Column::DurationNs | Column::Name, _) => 2,
             Predicate::Column(Column::ResourceAttribute(_), _) => 3,
             Predicate::Column(Column::SpanAttribute(_), _) => 4,
@@ -87,10 +108,23 @@ impl Predicate {
 /// A trace with rows that may be in the set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
-    /// Number of its first row: see [`BlockReader::trace_at`].
+    /// Number of its first row: see [`BlockReader::trace_ids`].
     pub row: u32,
-    /// The earliest start among its rows.
+    /// Of its first row, which starts earliest.
     pub start_unix_nano: u64,
+    /// When the last of its rows in the block ends, in the set or not.
+    pub end_unix_nano: u64,
+    /// The longest of its rows that may be in the set; 0 when nobody asked.
+    pub longest_ns: u64,
+}
+
+/// What to note of a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// Its end is unknown: the end of time.
+    Start,
+    /// Also what durations tell.
+    All,
 }
 
 /// What [`BlockReader::candidates`] found.
@@ -115,7 +149,7 @@ impl BlockReader {
     ///
     /// # Errors
     /// When the file is gone or damaged.
-    pub fn candidates(&self, predicate: &Predicate) -> Result<Candidates, BlockError> {
+    pub fn candidates(&self, predicate: &Predicate, note: Note) -> Result<Candidates, BlockError> {
         let mut found = Candidates::default();
         let mut first_row = 0;
         for (number, group) in self.metadata().metadata().row_groups().iter().enumerate() {
@@ -128,6 +162,11 @@ impl BlockReader {
             if let Some(mask) = mask {
                 let starts = group.column(columns::START)?;
                 let starts = starts.as_primitive_opt::<UInt64Type>().ok_or_else(|| self.corrupt("start_unix_nano"))?;
+                let durations = match note {
+                    Note::Start => None,
+                    Note::All => Some(group.column(columns::DURATION)?),
+                };
+                let durations = durations.as_ref().and_then(|array| array.as_primitive_opt::<Int64Type>());
                 let mut at = 0;
                 while let Some(skipped) = mask[at..].iter().position(|passes| *passes) {
                     let from = at + skipped;
@@ -138,12 +177,24 @@ impl BlockReader {
                 for trace in self.index().traces_in(first_row as u32, (first_row + rows) as u32) {
                     let local =
                         (trace.start as usize).saturating_sub(first_row)..(trace.end as usize - first_row).min(rows);
-                    if mask[local.clone()].contains(&true) {
-                        let start_unix_nano = starts.value(local.start);
-                        match found.traces.last_mut() {
-                            // It began in the row group before.
-                            Some(last) if last.row == trace.start => {}
-                            _ => found.traces.push(Candidate { row: trace.start, start_unix_nano }),
+                    let duration = |row: usize| durations.map_or(0, |values| values.value(row).max(0).unsigned_abs());
+                    let passing = local.clone().filter(|row| mask[*row]);
+                    let Some(longest_ns) = passing.map(duration).max() else { continue };
+                    let end_of = |row: usize| starts.value(row).saturating_add(duration(row));
+                    let end_unix_nano = match durations {
+                        Some(_) => local.clone().map(end_of).max().unwrap_or(u64::MAX),
+                        None => u64::MAX,
+                    };
+                    match found.traces.last_mut() {
+                        // It began in the row group before.
+                        Some(last) if last.row == trace.start => {
+                            last.longest_ns = last.longest_ns.max(longest_ns);
+                            last.end_unix_nano = last.end_unix_nano.max(end_unix_nano);
+                        }
+                        _ => {
+                            let start_unix_nano = starts.value(local.start);
+                            let row = trace.start;
+                            found.traces.push(Candidate { row, start_unix_nano, end_unix_nano, longest_ns });
                         }
                     }
                 }
@@ -152,28 +203,6 @@ impl BlockReader {
             first_row += rows;
         }
         Ok(found)
-    }
-
-    /// The spans of these rows.
-    ///
-    /// # Errors
-    /// When the file is gone.
-    pub fn scan_rows(
-        &self,
-        rows: &[std::ops::Range<usize>],
-    ) -> Result<impl Iterator<Item = Result<Batch, BlockError>> + '_, BlockError> {
-        let total = self.metadata().metadata().file_metadata().num_rows() as usize;
-        let selection = RowSelection::from_consecutive_ranges(rows.iter().cloned(), total);
-        self.scan_selected(Some(selection))
-    }
-
-    /// The id of the trace whose first row this is.
-    ///
-    /// # Errors
-    /// When the file is gone or damaged.
-    pub fn trace_at(&self, row: u32) -> Result<TraceId, BlockError> {
-        let ids = self.trace_ids(&[row])?;
-        ids.first().copied().ok_or_else(|| self.corrupt(format!("no row {row}")))
     }
 }
 
@@ -249,7 +278,7 @@ impl Group<'_> {
         let is_among = |row: usize| among.is_none_or(|among| among[row]);
         let small = |array: &ArrayRef, mask: &mut [bool]| {
             let Some(values) = array.as_primitive_opt::<UInt8Type>() else { return };
-            let passes: Vec<bool> = (0..=u8::MAX).map(|value| test(ValueView::Int(i64::from(value)))).collect();
+            let passes: Vec<bool> = (0..=u8::MAX).map(|value| test.passes(ValueView::Int(i64::from(value)))).collect();
             for (row, value) in values.values().iter().enumerate() {
                 mask[row] |= passes[*value as usize];
             }
@@ -261,10 +290,22 @@ impl Group<'_> {
                 let array = self.column(columns::DURATION)?;
                 let Some(values) = array.as_primitive_opt::<Int64Type>() else { return Ok(()) };
                 for (row, value) in values.values().iter().enumerate() {
-                    mask[row] |= is_among(row) && test(ValueView::Int((*value).max(0)));
+                    mask[row] |= is_among(row) && test.passes(ValueView::Int((*value).max(0)));
+                }
+            }
+            Column::IsRoot => {
+                let array = self.column(columns::PARENT_SPAN_ID)?;
+                let [child, root] = [false, true].map(|is_root| test.passes(ValueView::Bool(is_root)));
+                for (row, passes) in mask.iter_mut().enumerate().take(array.len()) {
+                    *passes |= if array.is_null(row) { root } else { child };
                 }
             }
             Column::Name => {
+                if let Some(text) = &test.only
+                    && self.lacks(columns::NAME, text)?
+                {
+                    return Ok(());
+                }
                 let array = self.column(columns::NAME)?;
                 if let Some(values) = array.as_string_view_opt() {
                     test_strings(values, test, is_among, mask);
@@ -298,6 +339,11 @@ impl Group<'_> {
             if self.is_all_null(place) {
                 continue;
             }
+            if let (ColumnType::Str, Some(text)) = (kind, &test.only)
+                && self.lacks(place, text)?
+            {
+                continue;
+            }
             let array = self.column(place)?;
             let present = |row: usize| array.is_valid(row) && is_among(row);
             match kind {
@@ -309,19 +355,19 @@ impl Group<'_> {
                 ColumnType::Bool => {
                     if let Some(values) = array.as_boolean_opt() {
                         let rows = (0..values.len()).filter(|row| present(*row));
-                        rows.for_each(|row| mask[row] |= test(ValueView::Bool(values.value(row))));
+                        rows.for_each(|row| mask[row] |= test.passes(ValueView::Bool(values.value(row))));
                     }
                 }
                 ColumnType::Int => {
                     if let Some(values) = array.as_primitive_opt::<Int64Type>() {
                         let rows = (0..values.len()).filter(|row| present(*row));
-                        rows.for_each(|row| mask[row] |= test(ValueView::Int(values.value(row))));
+                        rows.for_each(|row| mask[row] |= test.passes(ValueView::Int(values.value(row))));
                     }
                 }
                 ColumnType::Double => {
                     if let Some(values) = array.as_primitive_opt::<Float64Type>() {
                         let rows = (0..values.len()).filter(|row| present(*row));
-                        rows.for_each(|row| mask[row] |= test(ValueView::Double(values.value(row))));
+                        rows.for_each(|row| mask[row] |= test.passes(ValueView::Double(values.value(row))));
                     }
                 }
             }
@@ -335,7 +381,7 @@ impl Group<'_> {
             let attributes = Fields::new(values.value(row)).filter(|field| field.number == 9);
             let mut meant =
                 attributes.map(|field| view::key_value(field.value.bytes())).filter(|found| found.key == key);
-            mask[row] |= meant.any(|found| test(found.value));
+            mask[row] |= meant.any(|found| test.passes(found.value));
         }
         Ok(())
     }
@@ -350,7 +396,7 @@ impl Group<'_> {
         let array = self.column(columns::RESOURCE)?;
         let Some(values) = array.as_binary_view_opt() else { return Ok(()) };
         let passes =
-            |header: &[u8]| view::resource_attributes(header).any(|found| found.key == key && test(found.value));
+            |header: &[u8]| view::resource_attributes(header).any(|found| found.key == key && test.passes(found.value));
         test_bytes(values, passes, |row| among.is_none_or(|among| among[row]), mask);
         Ok(())
     }
@@ -360,6 +406,34 @@ impl Group<'_> {
         let nulls =
             group.columns().get(column).and_then(|column| column.statistics()).and_then(|found| found.null_count_opt());
         nulls == Some(self.rows as u64)
+    }
+
+    /// Whether the text is certain not to be in a column of strings: all its pages refer to a dictionary, and that one
+    /// does not have it. Reading it costs a fraction of reading the column.
+    fn lacks(&mut self, column: usize, text: &str) -> Result<bool, BlockError> {
+        let group = self.block.metadata().metadata().row_group(self.number);
+        let Some(chunk) = group.columns().get(column) else { return Ok(false) };
+        let has_others = chunk.page_encoding_stats_mask().is_none_or(|mask| !mask.is_only(Encoding::RLE_DICTIONARY));
+        if has_others || chunk.dictionary_page_offset().is_none() {
+            return Ok(false);
+        }
+        let file = Arc::new(self.block.file());
+        let mut pages = SerializedPageReader::new(file, chunk, self.rows, None).map_err(|e| self.block.corrupt(e))?;
+        let page = pages.get_next_page().map_err(|error| self.block.corrupt(error))?;
+        let Some(Page::DictionaryPage { buf, .. }) = page else { return Ok(false) };
+        self.bytes += buf.len() as u64;
+        // Each value is its length in four bytes, and the text.
+        let mut rest: &[u8] = &buf;
+        while let Some((length, after)) = rest.split_first_chunk::<4>() {
+            let Some((value, after)) = after.split_at_checked(u32::from_le_bytes(*length) as usize) else {
+                return Ok(false);
+            };
+            if value == text.as_bytes() {
+                return Ok(false);
+            }
+            rest = after;
+        }
+        Ok(rest.is_empty())
     }
 
     fn column(&mut self, column: usize) -> Result<ArrayRef, BlockError> {
@@ -401,7 +475,7 @@ fn test_strings(values: &StringViewArray, test: &Test, is_among: impl Fn(usize) 
             _ => match remembered.get(place) {
                 Some(passes) => *passes,
                 None => {
-                    let passes = test(ValueView::Str(values.value(row)));
+                    let passes = test.passes(ValueView::Str(values.value(row)));
                     if remembered.len() < REMEMBERED {
                         remembered.insert(*place, passes);
                     }

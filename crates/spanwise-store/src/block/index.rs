@@ -49,6 +49,22 @@ impl TraceIndex {
         Some(*self.rows.get(first)?..self.rows.get(end).copied().unwrap_or(self.total_rows))
     }
 
+    /// Marks the ids, which ascend, that the block may have rows of.
+    pub fn mark(&self, ids: &[TraceId], marks: &mut [bool]) {
+        let mut from = 0;
+        for (id, mark) in ids.iter().zip(marks) {
+            let wanted = prefix(id);
+            // The next one is mostly near.
+            let mut step = 1;
+            while self.prefixes.get(from + step).is_some_and(|prefix| *prefix < wanted) {
+                step *= 2;
+            }
+            let rest = self.prefixes.get(from..(from + step + 1).min(self.prefixes.len())).unwrap_or_default();
+            from += rest.partition_point(|prefix| *prefix < wanted);
+            *mark |= self.prefixes.get(from) == Some(&wanted);
+        }
+    }
+
     /// The rows of each trace that has some from `first` to before `end`.
     pub fn traces_in(&self, first: u32, end: u32) -> impl Iterator<Item = Range<u32>> + '_ {
         let from = self.rows.partition_point(|row| *row <= first).saturating_sub(1);
@@ -109,6 +125,15 @@ mod tests {
         assert_eq!(index.rows(&id(2, 2)), Some(3..8));
         assert_eq!(index.rows(&id(9, 9)), Some(8..20));
         assert_eq!(index.rows(&id(3, 0)), None);
+        let ids = [id(0, 0), id(1, 0), id(2, 2), id(3, 0), id(9, 0), id(9, 1), id(10, 0)];
+        let mut marks = [false; 7];
+        index.mark(&ids, &mut marks);
+        assert_eq!(marks, [false, true, true, false, true, true, false]);
+        let many = TraceIndex::new((0..200).map(|first| (id(first, 0), u32::from(first))), 200);
+        let ids: Vec<_> = (0..=255).step_by(7).map(|first| id(first, 1)).collect();
+        let mut marks = vec![false; ids.len()];
+        many.mark(&ids, &mut marks);
+        assert!(ids.iter().zip(&marks).all(|(id, mark)| *mark == (id.0[0] < 200)));
     }
 
     #[test]

@@ -24,12 +24,14 @@ use spanwise_wire::{Batch, Piece, SpanRef, frame};
 use super::columns::{self, AttributeColumns};
 use super::filter;
 use super::index::TraceIndex;
-use super::shred::{Cell, ColumnType, assemble};
+use super::shred::{Cell, ColumnType, assemble, layout_columns};
 use super::{BlockError, CATALOGUE_FILE, INDEX_FILE, SPANS_FILE};
 use crate::catalogue::Catalogue;
 
 /// Largest side file that is read: an index of 80 million traces.
 const SIDE_FILE_BYTES: u64 = 1 << 30;
+/// The column for other engines: the name of the service, which the resource has as well.
+const SERVICE: usize = 9;
 /// Rows turned back into spans at a time.
 pub(super) const READ_ROWS: usize = 8 << 10;
 
@@ -121,9 +123,34 @@ impl BlockReader {
         self.metadata.metadata().file_metadata().num_rows().unsigned_abs()
     }
 
+    /// Marks the ids, which ascend, that it may have rows of.
+    pub fn mark(&self, ids: &[TraceId], marks: &mut [bool]) {
+        self.index.mark(ids, marks);
+    }
+
     /// The first row that may be the trace's.
     pub fn first_row(&self, id: &TraceId) -> Option<u32> {
         self.index.rows(id).map(|rows| rows.start)
+    }
+
+    /// All spans of these traces, in batches of neighbouring traces. The ids ascend; traces whose ids begin alike may come
+    /// along.
+    ///
+    /// # Errors
+    /// When the file is gone.
+    pub fn scan_traces<'a>(
+        &'a self,
+        ids: &[TraceId],
+    ) -> Result<impl Iterator<Item = Result<Batch, BlockError>> + use<'a>, BlockError> {
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        for rows in ids.iter().filter_map(|id| self.index.rows(id)) {
+            let (start, end) = (rows.start as usize, rows.end as usize);
+            match ranges.last_mut() {
+                Some(last) if last.end >= start => last.end = last.end.max(end),
+                _ => ranges.push(start..end),
+            }
+        }
+        self.scan_rows(&ranges)
     }
 
     pub fn len_traces(&self) -> usize {
@@ -136,11 +163,26 @@ impl BlockReader {
     /// When the file is gone or damaged.
     pub fn trace(&self, id: &TraceId) -> Result<Option<Batch>, BlockError> {
         let Some(rows) = self.index.rows(id) else { return Ok(None) };
-        let selection = self.select(&rows);
-        let mut spans = Vec::new();
-        for batch in self.batches(Some(selection))? {
+        let rows = rows.start as usize..rows.end as usize;
+        let rows = std::slice::from_ref(&rows);
+        // Each column costs its dictionary, however few its rows: only those are read that the spans' layouts name.
+        let mut used = vec![false; self.attributes.columns.len()];
+        for batch in self.read(rows, Some(&[columns::LAYOUT]))? {
             let batch = batch.map_err(|error| self.corrupt(error))?;
-            self.assemble_rows(&batch, |trace_id| *trace_id == id.0, &mut spans)?;
+            let layouts = batch.columns().first().and_then(|column| column.as_binary_opt::<i32>());
+            let layouts = layouts.ok_or_else(|| self.corrupt("layout has another type"))?;
+            for number in layouts.iter().flatten().flat_map(layout_columns) {
+                if let Some(used) = used.get_mut(number) {
+                    *used = true;
+                }
+            }
+        }
+        let used = (0..used.len()).filter(|number| used[*number]).map(|number| columns::ATTRIBUTES + number);
+        let wanted: Vec<usize> = (0..columns::ATTRIBUTES).filter(|column| *column != SERVICE).chain(used).collect();
+        let mut spans = Vec::new();
+        for batch in self.read(rows, Some(&wanted))? {
+            let batch = batch.map_err(|error| self.corrupt(error))?;
+            self.assemble_rows(&batch, &wanted, |trace_id| *trace_id == id.0, &mut spans)?;
         }
         Ok((!spans.is_empty()).then(|| into_batch(&spans)))
     }
@@ -150,31 +192,40 @@ impl BlockReader {
     /// # Errors
     /// When the file is gone.
     pub fn scan(&self) -> Result<impl Iterator<Item = Result<Batch, BlockError>> + '_, BlockError> {
-        self.scan_selected(None)
+        let total = self.metadata.metadata().file_metadata().num_rows() as usize;
+        self.scan_rows(std::slice::from_ref(&(0..total)))
     }
 
-    pub(super) fn scan_selected(
-        &self,
-        selection: Option<RowSelection>,
-    ) -> Result<impl Iterator<Item = Result<Batch, BlockError>> + '_, BlockError> {
-        Ok(self.batches(selection)?.map(|batch| {
+    /// The spans of these rows; the ranges ascend.
+    ///
+    /// # Errors
+    /// When the file is gone.
+    pub fn scan_rows<'a>(
+        &'a self,
+        rows: &[Range<usize>],
+    ) -> Result<impl Iterator<Item = Result<Batch, BlockError>> + use<'a>, BlockError> {
+        let all: Vec<usize> = (0..columns::ATTRIBUTES + self.attributes.columns.len()).collect();
+        Ok(self.read(rows, None)?.map(move |batch| {
             let batch = batch.map_err(|error| self.corrupt(error))?;
             let mut spans = Vec::new();
-            self.assemble_rows(&batch, |_| true, &mut spans)?;
+            self.assemble_rows(&batch, &all, |_| true, &mut spans)?;
             Ok(into_batch(&spans))
         }))
     }
 
     /// The trace ids of these rows, which ascend.
-    pub(super) fn trace_ids(&self, rows: &[u32]) -> Result<Vec<TraceId>, BlockError> {
-        let total = self.metadata.metadata().file_metadata().num_rows() as usize;
-        let ranges = rows.iter().map(|row| *row as usize..*row as usize + 1);
-        let projection = ProjectionMask::roots(self.metadata.parquet_schema(), [columns::TRACE_ID]);
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.metadata.clone())
-            .with_projection(projection)
-            .with_row_selection(RowSelection::from_consecutive_ranges(ranges, total))
-            .build()
-            .map_err(|error| self.corrupt(error))?;
+    ///
+    /// # Errors
+    /// When the file is gone or damaged.
+    pub fn trace_ids(&self, rows: &[u32]) -> Result<Vec<TraceId>, BlockError> {
+        let mut ranges: Vec<Range<usize>> = Vec::with_capacity(rows.len());
+        for row in rows.iter().map(|row| *row as usize) {
+            match ranges.last_mut() {
+                Some(last) if last.end == row => last.end += 1,
+                _ => ranges.push(row..row + 1),
+            }
+        }
+        let reader = self.read(&ranges, Some(&[columns::TRACE_ID]))?;
         let mut ids = Vec::with_capacity(rows.len());
         for batch in reader {
             let batch = batch.map_err(|error| self.corrupt(error))?;
@@ -189,16 +240,41 @@ impl BlockReader {
         BlockError::Corrupt { block: self.id.clone(), reason: error.to_string() }
     }
 
-    fn select(&self, rows: &Range<u32>) -> RowSelection {
-        let total = self.metadata.metadata().file_metadata().num_rows() as usize;
-        RowSelection::from_consecutive_ranges(std::iter::once(rows.start as usize..rows.end as usize), total)
-    }
-
-    fn batches(&self, selection: Option<RowSelection>) -> Result<ParquetRecordBatchReader, BlockError> {
+    /// These rows of these columns (all when `None`), both in order. Row groups without any of the rows are not
+    /// touched: to skip one the Parquet reader would read its dictionaries.
+    fn read(&self, rows: &[Range<usize>], wanted: Option<&[usize]>) -> Result<ParquetRecordBatchReader, BlockError> {
+        let mut groups = Vec::new();
+        let mut selected: Vec<Range<usize>> = Vec::with_capacity(rows.len());
+        // First row of the row group in the file, and among the row groups that are read.
+        let (mut start, mut read) = (0, 0);
+        let mut at = 0;
+        for (number, group) in self.metadata.metadata().row_groups().iter().enumerate() {
+            let end = start + group.num_rows().max(0) as usize;
+            let mut is_needed = false;
+            while let Some(range) = rows.get(at).filter(|range| range.start < end) {
+                let (from, to) = (range.start.max(start), range.end.min(end));
+                if from < to {
+                    is_needed = true;
+                    selected.push(read + from - start..read + to - start);
+                }
+                if range.end > end {
+                    break;
+                }
+                at += 1;
+            }
+            if is_needed {
+                groups.push(number);
+                read += end - start;
+            }
+            start = end;
+        }
         let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.metadata.clone())
-            .with_batch_size(READ_ROWS);
-        if let Some(selection) = selection {
-            builder = builder.with_row_selection(selection);
+            .with_batch_size(READ_ROWS.min(selected.iter().map(ExactSizeIterator::len).sum::<usize>().max(1)))
+            .with_row_groups(groups)
+            .with_row_selection(RowSelection::from_consecutive_ranges(selected.into_iter(), read));
+        if let Some(wanted) = wanted {
+            let mask = ProjectionMask::roots(self.metadata.parquet_schema(), wanted.iter().copied());
+            builder = builder.with_projection(mask);
         }
         builder.build().map_err(|error| self.corrupt(error))
     }
@@ -206,10 +282,17 @@ impl BlockReader {
     fn assemble_rows(
         &self,
         batch: &RecordBatch,
+        present: &[usize],
         wanted: impl Fn(&[u8]) -> bool,
         spans: &mut Vec<OwnedPiece>,
     ) -> Result<(), BlockError> {
-        let rows = Rows::of(batch).ok_or_else(|| self.corrupt("a column has another type"))?;
+        let mut places = vec![None; columns::ATTRIBUTES + self.attributes.columns.len()];
+        for (place, column) in present.iter().enumerate() {
+            if let Some(slot) = places.get_mut(*column) {
+                *slot = Some(place);
+            }
+        }
+        let rows = Rows::of(batch, &places).ok_or_else(|| self.corrupt("a column has another type"))?;
         for row in 0..batch.num_rows() {
             if !wanted(rows.trace_id.value(row)) {
                 continue;
@@ -234,7 +317,7 @@ impl BlockReader {
                 rows.flags.value(row),
                 rows.layout.value(row),
                 rows.residual.value(row),
-                |number| self.cell(batch, number, row),
+                |number| self.cell(batch, &places, number, row),
             );
             let shared = |array: &BinaryArray| Bytes::copy_from_slice(array.value(row));
             let (resource, scope) = match spans.last() {
@@ -248,9 +331,15 @@ impl BlockReader {
         Ok(())
     }
 
-    fn cell<'a>(&'a self, batch: &'a RecordBatch, number: usize, row: usize) -> Option<(&'a str, Cell<'a>)> {
+    fn cell<'a>(
+        &'a self,
+        batch: &'a RecordBatch,
+        places: &[Option<usize>],
+        number: usize,
+        row: usize,
+    ) -> Option<(&'a str, Cell<'a>)> {
         let (key, kind) = self.attributes.columns.get(number)?;
-        let array = batch.columns().get(columns::ATTRIBUTES + number)?;
+        let array = batch.columns().get((*places.get(columns::ATTRIBUTES + number)?)?)?;
         if array.is_null(row) {
             return None;
         }
@@ -293,8 +382,9 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn of(batch: &'a RecordBatch) -> Option<Self> {
-        let column = |number: usize| batch.columns().get(number);
+    /// `places` says where in the batch each column of the file is.
+    fn of(batch: &'a RecordBatch, places: &[Option<usize>]) -> Option<Self> {
+        let column = |number: usize| batch.columns().get((*places.get(number)?)?);
         Some(Self {
             trace_id: column(columns::TRACE_ID)?.as_fixed_size_binary_opt()?,
             span_id: column(columns::SPAN_ID)?.as_fixed_size_binary_opt()?,

@@ -191,6 +191,13 @@ pub fn assemble<'a>(
     out
 }
 
+/// The attribute columns that a layout refers to.
+pub fn layout_columns(layout: &[u8]) -> impl Iterator<Item = usize> + '_ {
+    let mut at = 0;
+    std::iter::from_fn(move || if at < layout.len() { read_varint(layout, &mut at) } else { None })
+        .filter_map(|entry| usize::try_from(entry).ok()?.checked_sub(1))
+}
+
 fn read_varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let mut value = 0u64;
     for shift in (0..63).step_by(7) {

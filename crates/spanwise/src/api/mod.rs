@@ -8,6 +8,8 @@ pub mod mutes_api;
 pub mod page_api;
 pub mod tempo_api;
 pub mod tempo_json;
+pub mod tempo_metrics;
+pub mod tempo_tags;
 pub mod trace_columns;
 pub mod trace_json;
 pub mod web;
@@ -22,7 +24,10 @@ use serde_json::{Value as Json, json};
 use spanwise_insight::population::Insights;
 use spanwise_model::TraceId;
 use spanwise_query::insights::InsightsRequest;
-use spanwise_query::{Budget, QueryError, SearchRequest, SearchResponse, TraceSummary};
+use spanwise_query::{
+    Budget, Dependencies, MetricsError, MetricsRequest, MetricsResponse, QueryError, SearchRequest, SearchResponse,
+    TraceSummary,
+};
 use spanwise_store::{Catalogue, Snapshot, Store};
 use spanwise_wire::Batch;
 
@@ -120,12 +125,50 @@ impl App {
         let request = SearchRequest { query, from_unix_nano, to_unix_nano, limit, spans_per_trace, budget };
         self.blocking(move |snapshot| {
             spanwise_query::search(&snapshot, &request).map_err(|error| match error {
-                spanwise_query::SearchError::Query(error) => ApiError::bad_request(error.to_string()),
-                error => ApiError::internal(error),
+                spanwise_query::SearchError::Store(error) => ApiError::internal(error),
+                error => ApiError::bad_request(error.to_string()),
             })
         })
         .await
     }
+
+    /// Series of a query that ends in a metrics function.
+    pub async fn metrics(
+        &self,
+        text: &str,
+        start_unix_nano: u64,
+        end_unix_nano: u64,
+        step_ns: Option<u64>,
+        exemplars: usize,
+    ) -> Result<MetricsResponse, ApiError> {
+        let query = spanwise_query::traceql::parse(text).map_err(|error| ApiError::query(text, &error))?;
+        let budget = Budget { time: Duration::from_secs(30), ..Budget::default() };
+        let _cancel = CancelOnDrop(Arc::clone(&budget.cancelled));
+        let request = MetricsRequest { query, start_unix_nano, end_unix_nano, step_ns, exemplars, budget };
+        self.blocking(move |snapshot| {
+            spanwise_query::metrics(&snapshot, &request).map_err(|error| match error {
+                MetricsError::Store(error) => ApiError::internal(error),
+                error => ApiError::bad_request(error.to_string()),
+            })
+        })
+        .await
+    }
+}
+
+impl App {
+    /// Calls between services of the traces that started in a window.
+    pub async fn dependencies(&self, from: u64, to: u64) -> Result<Dependencies, ApiError> {
+        let budget = Budget { time: Duration::from_secs(30), ..Budget::default() };
+        let _cancel = CancelOnDrop(Arc::clone(&budget.cancelled));
+        self.blocking(move |snapshot| {
+            spanwise_query::dependencies(&snapshot, from, to, &budget).map_err(ApiError::internal)
+        })
+        .await
+    }
+}
+
+pub fn now_unix_nano() -> u64 {
+    spanwise_journal::Clock::now_unix_nano(&spanwise_journal::SystemClock::new())
 }
 
 impl App {
@@ -169,6 +212,29 @@ pub fn search_json(response: &SearchResponse, starts: Option<(u64, u64)>) -> Jso
         "inspected_spans": response.inspected_spans,
         "newest_unix_nano": starts.map(|(_, newest)| newest.to_string()),
         "oldest_unix_nano": starts.map(|(oldest, _)| oldest.to_string()),
+    })
+}
+
+/// The range of a metrics query; where a window is open, that of what is stored.
+pub fn metrics_window(from: Option<u64>, to: Option<u64>, starts: Option<(u64, u64)>) -> (u64, u64) {
+    let (oldest, newest) = starts.unwrap_or((0, 1));
+    let to = to.unwrap_or_else(|| newest.saturating_add(1));
+    (from.unwrap_or_else(|| oldest.min(to.saturating_sub(1))), to)
+}
+
+/// A metrics query's answer as the page and `spanwise query --format json` give it.
+pub fn metrics_json(response: &MetricsResponse, step_ns: Option<u64>) -> Json {
+    let series = response.series.iter().map(|series| {
+        let labels: serde_json::Map<String, Json> =
+            series.labels.iter().map(|(key, value)| (key.clone(), trace_json::value_json(value))).collect();
+        let samples: Json = series.samples.iter().map(|(time, value)| json!([time.to_string(), value])).collect();
+        json!({"labels": labels, "samples": samples})
+    });
+    json!({
+        "series": series.collect::<Json>(),
+        "step_ns": step_ns,
+        "complete": response.complete,
+        "inspected_spans": response.inspected_spans,
     })
 }
 

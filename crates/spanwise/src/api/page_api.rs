@@ -8,12 +8,13 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use spanwise_model::Limits;
+use spanwise_query::metrics::default_step_ns;
 use spanwise_wire::{Batch, decode_trace};
 
 use super::insights_json::insights_json;
 use super::trace_json::{Detail, one_span_json, trace_json};
-use super::{ApiError, App, parse_trace_id, search_json};
-use crate::time_text::parse_time;
+use super::{ApiError, App, metrics_json, metrics_window, parse_trace_id, search_json};
+use crate::time_text::{parse_duration, parse_time};
 
 type Answer = Result<axum::Json<Json>, ApiError>;
 
@@ -24,6 +25,7 @@ pub fn routes() -> Router<App> {
     Router::new()
         .route("/ready", get(ready))
         .route("/api/spanwise/search", get(search))
+        .route("/api/spanwise/metrics", get(metrics))
         .route("/api/spanwise/traces/{id}", get(trace))
         .route("/api/spanwise/traces/{id}/otlp", get(trace_otlp))
         .route("/api/spanwise/traces/{id}/spans/{span}", get(span))
@@ -59,6 +61,30 @@ async fn search(State(app): State<App>, Query(parameters): Query<SearchParameter
     let query = if parameters.q.trim().is_empty() { "{}" } else { &parameters.q };
     let response = app.search(query, from, to, parameters.limit.unwrap_or(50), 0).await?;
     Ok(axum::Json(search_json(&response, app.store.snapshot().starts())))
+}
+
+#[derive(Deserialize)]
+struct MetricsParameters {
+    q: String,
+    from: Option<String>,
+    to: Option<String>,
+    /// As in `15s`; about 240 steps of the window without.
+    step: Option<String>,
+}
+
+async fn metrics(State(app): State<App>, Query(parameters): Query<MetricsParameters>) -> Answer {
+    let time = |text: Option<String>| text.map(|text| parse_time(&text)).transpose().map_err(ApiError::bad_request);
+    let (from, to) = (time(parameters.from)?, time(parameters.to)?);
+    let (from, to) = metrics_window(from, to, app.store.snapshot().starts());
+    let step = match &parameters.step {
+        None => default_step_ns(to.saturating_sub(from)),
+        Some(text) => {
+            let step = parse_duration(text).map_err(|error| ApiError::bad_request(format!("invalid step: {error}")))?;
+            u64::try_from(step.as_nanos()).unwrap_or(u64::MAX)
+        }
+    };
+    let response = app.metrics(&parameters.q, from, to, Some(step), 0).await?;
+    Ok(axum::Json(metrics_json(&response, Some(step))))
 }
 
 #[derive(Deserialize)]

@@ -7,14 +7,13 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value as Json, json};
-use spanwise_query::traceql::ast::Intrinsic;
-use spanwise_store::catalogue::Values;
+use spanwise_query::SpanSet;
 use spanwise_wire::Batch;
 use spanwise_wire::encode::put_len_field;
 
 use super::jaeger_api::pairs;
-use super::tempo_json::resource_spans;
-use super::{ApiError, App, parse_trace_id, quote};
+use super::tempo_json::{attributes, resource_spans};
+use super::{ApiError, App, parse_trace_id, quote, tempo_metrics, tempo_tags};
 use crate::time_text::parse_duration;
 
 pub fn routes() -> Router<App> {
@@ -24,11 +23,13 @@ pub fn routes() -> Router<App> {
         .route("/api/traces/{id}", get(trace_v1))
         .route("/api/v2/traces/{id}", get(trace_v2))
         .route("/api/search", get(search))
-        .route("/api/search/tags", get(tags_v1))
-        .route("/api/v2/search/tags", get(tags_v2))
+        .route("/api/search/tags", get(tempo_tags::tags_v1))
+        .route("/api/v2/search/tags", get(tempo_tags::tags_v2))
         // A tag may hold slashes.
-        .route("/api/search/tag/{*rest}", get(values_v1))
-        .route("/api/v2/search/tag/{*rest}", get(values_v2))
+        .route("/api/search/tag/{*rest}", get(tempo_tags::values_v1))
+        .route("/api/v2/search/tag/{*rest}", get(tempo_tags::values_v2))
+        .route("/api/metrics/query_range", get(tempo_metrics::query_range))
+        .route("/api/metrics/query", get(tempo_metrics::query))
 }
 
 /// Tempo's errors are plain text.
@@ -46,11 +47,14 @@ impl IntoResponse for TempoError {
     }
 }
 
-type Answer = Result<axum::Json<Json>, TempoError>;
+pub(super) type Answer = Result<axum::Json<Json>, TempoError>;
 
 async fn buildinfo() -> axum::Json<Json> {
     // Clients choose their requests by Tempo's version; this is the one whose API is served here.
-    axum::Json(json!({"version": "2.9.0", "revision": concat!("spanwise-", env!("CARGO_PKG_VERSION"))}))
+    axum::Json(json!({
+        "version": "2.9.0", "revision": concat!("spanwise-", env!("CARGO_PKG_VERSION")), "branch": "", "buildDate": "",
+        "buildUser": "", "goVersion": "",
+    }))
 }
 
 async fn find(app: &App, id: &str) -> Result<Option<Batch>, TempoError> {
@@ -68,7 +72,13 @@ fn protobuf(bytes: Vec<u8>) -> Response {
     ([(CONTENT_TYPE, "application/protobuf")], bytes).into_response()
 }
 
-async fn trace_v1(State(app): State<App>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, TempoError> {
+async fn trace_v1(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, TempoError> {
+    Parameters(pairs(query.as_deref())).window()?;
     let Some(trace) = find(&app, &id).await? else {
         return Ok((StatusCode::NOT_FOUND, "trace not found").into_response());
     };
@@ -78,33 +88,43 @@ async fn trace_v1(State(app): State<App>, Path(id): Path<String>, headers: Heade
     Ok(axum::Json(json!({"batches": resource_spans(&trace)})).into_response())
 }
 
-async fn trace_v2(State(app): State<App>, Path(id): Path<String>, headers: HeaderMap) -> Result<Response, TempoError> {
-    let Some(trace) = find(&app, &id).await? else {
-        return Ok((StatusCode::NOT_FOUND, "trace not found").into_response());
-    };
+/// A trace that is not there is an empty one here, as Tempo has it.
+async fn trace_v2(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, TempoError> {
+    Parameters(pairs(query.as_deref())).window()?;
+    let trace = find(&app, &id).await?;
     if wants_protobuf(&headers) {
-        let mut answer = Vec::with_capacity(trace.bytes().len() + 8);
-        put_len_field(&mut answer, 1, trace.bytes());
+        let bytes = trace.map(|trace| trace.bytes().clone()).unwrap_or_default();
+        let mut answer = Vec::with_capacity(bytes.len() + 8);
+        put_len_field(&mut answer, 1, &bytes);
         return Ok(protobuf(answer));
     }
-    Ok(axum::Json(json!({"trace": {"resourceSpans": resource_spans(&trace)}, "metrics": {}})).into_response())
+    let (trace, bytes) = match trace {
+        Some(trace) => (json!({"resourceSpans": resource_spans(&trace)}), trace.bytes().len()),
+        None => (json!({}), 0),
+    };
+    Ok(axum::Json(json!({"trace": trace, "metrics": {"inspectedBytes": bytes.to_string()}})).into_response())
 }
 
-struct Parameters(Vec<(String, String)>);
+pub(super) struct Parameters(pub Vec<(String, String)>);
 
 impl Parameters {
-    fn get(&self, key: &str) -> Option<&str> {
+    pub fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(known, value)| known == key && !value.is_empty()).map(|(_, value)| value.as_str())
     }
 
-    fn number(&self, key: &str) -> Result<Option<u64>, TempoError> {
+    pub fn number(&self, key: &str) -> Result<Option<u64>, TempoError> {
         let parse = |text: &str| {
             text.parse().map_err(|_| ApiError::bad_request(format!("invalid {key}: {text:?} is not a number")))
         };
         Ok(self.get(key).map(parse).transpose()?)
     }
 
-    fn window(&self) -> Result<(Option<u64>, Option<u64>), TempoError> {
+    pub fn window(&self) -> Result<(Option<u64>, Option<u64>), TempoError> {
         let (start, end) = (self.number("start")?, self.number("end")?);
         if let (Some(start), Some(end)) = (start, end)
             && end <= start
@@ -117,13 +137,28 @@ impl Parameters {
     }
 }
 
+/// What a search may say beside tags.
+const OTHER_PARAMETERS: [&str; 9] =
+    ["q", "tags", "minDuration", "maxDuration", "limit", "spss", "start", "end", "skip_ast_transformations"];
+
 /// `tags` (logfmt), `minDuration` and `maxDuration`, or `q`, as TraceQL.
 fn traceql(parameters: &Parameters) -> Result<String, TempoError> {
+    let tags = parameters.get("tags");
     if let Some(query) = parameters.get("q") {
+        if tags.is_some() {
+            return Err(ApiError::bad_request("invalid search: q and tags cannot be used together").into());
+        }
         return Ok(query.to_owned());
     }
     let mut conditions = Vec::new();
-    for (key, value) in logfmt(parameters.get("tags").unwrap_or_default()) {
+    let mut wanted = logfmt(tags.unwrap_or_default());
+    if tags.is_none() && parameters.get("start").is_none() && parameters.get("end").is_none() {
+        // The oldest form of the API: every parameter that is no other is a tag.
+        let others =
+            parameters.0.iter().filter(|(key, value)| !OTHER_PARAMETERS.contains(&key.as_str()) && !value.is_empty());
+        wanted.extend(others.cloned());
+    }
+    for (key, value) in wanted {
         let text = regex_escape(&value);
         let pattern = quote(&format!("(?i).*{text}.*"));
         conditions.push(match key.as_str() {
@@ -180,19 +215,7 @@ async fn search(State(app): State<App>, RawQuery(query): RawQuery) -> Answer {
     };
     let response = app.search(&traceql(&parameters)?, from, to, limit as usize, spans as usize).await?;
     let traces = response.traces.iter().map(|trace| {
-        let spans: Vec<Json> = trace
-            .spans
-            .iter()
-            .map(|span| {
-                json!({
-                    "spanID": span.span_id.to_string(),
-                    "name": span.name,
-                    "startTimeUnixNano": span.start_unix_nano.to_string(),
-                    "durationNanos": span.duration_ns.to_string(),
-                })
-            })
-            .collect();
-        let span_set = json!({"spans": spans, "matched": trace.matched});
+        let span_sets: Vec<Json> = trace.span_sets.iter().map(span_set_json).collect();
         let (service, name) = trace.root.clone().unwrap_or(("<root span not yet received>".to_owned(), String::new()));
         let stats: serde_json::Map<String, Json> = trace
             .services
@@ -205,8 +228,8 @@ async fn search(State(app): State<App>, RawQuery(query): RawQuery) -> Answer {
             "rootTraceName": name,
             "startTimeUnixNano": trace.start_unix_nano.to_string(),
             "durationMs": trace.duration_ns / 1_000_000,
-            "spanSet": span_set.clone(),
-            "spanSets": [span_set],
+            "spanSet": span_sets.first(),
+            "spanSets": span_sets,
             "serviceStats": stats,
         })
     });
@@ -220,74 +243,23 @@ async fn search(State(app): State<App>, RawQuery(query): RawQuery) -> Answer {
     Ok(axum::Json(json!({"traces": traces.collect::<Json>(), "metrics": metrics})))
 }
 
-async fn tags_v1(State(app): State<App>) -> Answer {
-    let catalogue = app.catalogue().await?;
-    let mut names: Vec<&String> = catalogue.span.keys().chain(catalogue.resource.keys()).collect();
-    names.sort();
-    names.dedup();
-    Ok(axum::Json(json!({"tagNames": names, "metrics": {}})))
-}
-
-async fn tags_v2(State(app): State<App>, RawQuery(query): RawQuery) -> Answer {
-    let parameters = Parameters(pairs(query.as_deref()));
-    let wanted = parameters.get("scope").unwrap_or("none");
-    let catalogue = app.catalogue().await?;
-    let intrinsics: Vec<&str> = Intrinsic::NAMES
-        .iter()
-        .flat_map(|(_, names)| names.iter().copied())
-        .filter(|name| !name.starts_with("nestedSet"))
-        .collect();
-    let scopes = [
-        ("resource", json!(catalogue.resource.keys().collect::<Vec<_>>())),
-        ("span", json!(catalogue.span.keys().collect::<Vec<_>>())),
-        ("intrinsic", json!(intrinsics)),
-    ];
-    let scopes = scopes.into_iter().filter(|(name, _)| wanted == "none" || wanted == *name);
-    let scopes: Json = scopes.map(|(name, tags)| json!({"name": name, "tags": tags})).collect();
-    Ok(axum::Json(json!({"scopes": scopes, "metrics": {}})))
-}
-
-/// Values of a tag, each with its type as v2 names it.
-async fn values(app: &App, rest: &str) -> Result<Vec<(String, &'static str)>, TempoError> {
-    let tag = rest.strip_suffix("/values").ok_or_else(|| ApiError::not_found("404 page not found"))?;
-    let tag = tag.strip_prefix('.').unwrap_or(tag).replace('"', "");
-    let keywords = |words: &[&str]| Ok(words.iter().map(|word| ((*word).to_owned(), "keyword")).collect());
-    let catalogue = app.catalogue().await?;
-    let text = |names: Vec<String>| Ok(names.into_iter().map(|name| (name, "string")).collect());
-    match tag.as_str() {
-        "status" | "span:status" => return keywords(&["ok", "error", "unset"]),
-        "kind" | "span:kind" => {
-            return keywords(&["client", "consumer", "internal", "producer", "server", "unspecified"]);
+fn span_set_json(set: &SpanSet) -> Json {
+    let with_attributes = |mut object: Json, list: &[spanwise_model::KeyValue]| {
+        if !list.is_empty() {
+            object["attributes"] = attributes(list);
         }
-        "name" | "span:name" | "rootName" | "trace:rootName" => {
-            let mut names: Vec<String> = catalogue.services.values().flat_map(|names| names.keys().cloned()).collect();
-            names.sort();
-            names.dedup();
-            return text(names);
-        }
-        "rootServiceName" | "trace:rootService" | "service.name" | "resource.service.name" => {
-            return text(catalogue.services.keys().cloned().collect());
-        }
-        _ => {}
-    }
-    let (span, resource) = match (tag.strip_prefix("span."), tag.strip_prefix("resource.")) {
-        (Some(key), _) => (catalogue.span.get(key), None),
-        (_, Some(key)) => (None, catalogue.resource.get(key)),
-        _ => (catalogue.span.get(&tag), catalogue.resource.get(&tag)),
+        object
     };
-    let of =
-        |values: &Values| values.values.iter().map(|(value, kind)| (value.clone(), kind.name())).collect::<Vec<_>>();
-    Ok(span.into_iter().chain(resource).flat_map(of).collect())
-}
-
-async fn values_v1(State(app): State<App>, Path(rest): Path<String>) -> Answer {
-    let values: Vec<String> = values(&app, &rest).await?.into_iter().map(|(value, _)| value).collect();
-    Ok(axum::Json(json!({"tagValues": values, "metrics": {}})))
-}
-
-async fn values_v2(State(app): State<App>, Path(rest): Path<String>) -> Answer {
-    let values = values(&app, &rest).await?.into_iter().map(|(value, kind)| json!({"type": kind, "value": value}));
-    Ok(axum::Json(json!({"tagValues": values.collect::<Json>(), "metrics": {}})))
+    let spans = set.spans.iter().map(|span| {
+        let object = json!({
+            "spanID": span.span_id.to_string(),
+            "name": span.name,
+            "startTimeUnixNano": span.start_unix_nano.to_string(),
+            "durationNanos": span.duration_ns.to_string(),
+        });
+        with_attributes(object, &span.attributes)
+    });
+    with_attributes(json!({"spans": spans.collect::<Vec<_>>(), "matched": set.matched}), &set.attributes)
 }
 
 #[cfg(test)]
@@ -296,10 +268,17 @@ mod tests {
 
     #[test]
     fn tags_become_traceql_that_parses() {
-        for query in ["tags=service.name%3D%22a%20b%22%20http.status_code%3D500&minDuration=1s", "tags=name%3Dx.y", ""]
-        {
+        for query in [
+            "tags=service.name%3D%22a%20b%22%20http.status_code%3D500&minDuration=1s",
+            "tags=name%3Dx.y",
+            "",
+            "service.name=cart&limit=5",
+        ] {
             let text = traceql(&Parameters(pairs(Some(query)))).map_err(|error| error.0.message()).unwrap();
             assert!(spanwise_query::traceql::parse(&text).is_ok(), "{text}");
         }
+        let legacy = traceql(&Parameters(pairs(Some("service.name=cart&limit=5")))).map_err(|error| error.0.message());
+        assert!(legacy.unwrap().contains("cart"));
+        assert!(traceql(&Parameters(pairs(Some("q=%7B%7D&tags=a%3Db")))).is_err());
     }
 }

@@ -12,17 +12,15 @@ use serde_json::{Value as Json, json};
 use spanwise_journal::{RealDisk, SystemClock};
 use spanwise_pipeline::Input;
 use spanwise_pipeline::component::Kind;
-use spanwise_query::{Budget, SearchRequest};
 use spanwise_store::{Snapshot, Store, StoreConfig};
 use spanwise_wire::import::import as read_file;
 use spanwise_wire::{Batch, decode_trace};
 
-use super::client::{authority, encode, request};
-use super::tree_text::{Style, duration, printable, tree_text};
+use super::client::{authority, request};
+use super::tree_text::{Style, tree_text};
 use super::{Format, StoreArgs, TraceFormat, WindowArgs};
 use crate::api::trace_json::{Detail, trace_json};
-use crate::api::{search_json, summary_json};
-use crate::time_text::{format_time, parse_duration, parse_time};
+use crate::time_text::{parse_duration, parse_time};
 
 /// Exit status of `trace` when there is none.
 const NOT_FOUND: u8 = 3;
@@ -202,12 +200,6 @@ pub fn trace(id: &str, format: TraceFormat, at: &StoreArgs) -> anyhow::Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-pub struct QueryArgs {
-    pub traceql: String,
-    pub window: WindowArgs,
-    pub limit: usize,
-}
-
 /// From and to, in nanoseconds since 1970.
 pub fn window(args: &WindowArgs) -> anyhow::Result<(Option<u64>, Option<u64>)> {
     let time = |text: &Option<String>| text.as_deref().map(parse_time).transpose().map_err(anyhow::Error::msg);
@@ -218,82 +210,4 @@ pub fn window(args: &WindowArgs) -> anyhow::Result<(Option<u64>, Option<u64>)> {
         from = Some(now.saturating_sub(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)));
     }
     Ok((from, to))
-}
-
-pub fn query(args: &QueryArgs, format: Format, at: &StoreArgs) -> anyhow::Result<ExitCode> {
-    let (from, to) = window(&args.window)?;
-    let parsed = spanwise_query::traceql::parse(&args.traceql).map_err(|error| {
-        let (line, column) = error.position(&args.traceql);
-        let shown = args.traceql.lines().nth(line - 1).unwrap_or_default();
-        let caret = " ".repeat(column - 1);
-        let hint = error.hint.as_ref().map(|hint| format!("\n    {hint}")).unwrap_or_default();
-        anyhow::anyhow!("{error}\n    {shown}\n    {caret}^{hint}")
-    })?;
-    let answer = match &at.addr {
-        Some(addr) => {
-            let window =
-                [("from", from), ("to", to)].into_iter().filter_map(|(key, time)| Some(format!("&{key}={}", time?)));
-            let path = format!(
-                "/api/spanwise/search?q={}&limit={}{}",
-                encode(&args.traceql),
-                args.limit,
-                window.collect::<String>()
-            );
-            let answer = request(authority(addr)?, &path, None)?;
-            if answer.status != 200 {
-                bail!("{addr}: {}", answer.message());
-            }
-            serde_json::from_slice(&answer.body)?
-        }
-        None => {
-            let snapshot = snapshot(at)?;
-            let request = SearchRequest {
-                query: parsed,
-                from_unix_nano: from,
-                to_unix_nano: to,
-                limit: args.limit,
-                spans_per_trace: 0,
-                budget: Budget { time: std::time::Duration::from_secs(600), ..Budget::default() },
-            };
-            let response = spanwise_query::search(&snapshot, &request)?;
-            debug_assert!(response.traces.iter().all(|trace| summary_json(trace).is_object()));
-            search_json(&response, snapshot.starts())
-        }
-    };
-    print_search(&answer, format)
-}
-
-fn print_search(answer: &Json, format: Format) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
-    if format == Format::Json {
-        writeln!(out, "{answer}")?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let traces = answer["traces"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if traces.is_empty() {
-        eprintln!("no traces match");
-        return Ok(ExitCode::SUCCESS);
-    }
-    writeln!(out, "{:<32}  {:<24}  {:>9}  {:>5}  {:>6}  ROOT", "TRACE", "START", "DURATION", "SPANS", "ERRORS")?;
-    for trace in traces {
-        let text = |value: &Json| value.as_str().unwrap_or_default().to_owned();
-        let start = text(&trace["start_unix_nano"]).parse().map(format_time).unwrap_or_default();
-        let root = match &trace["root"] {
-            Json::Null => "(root not received)".to_owned(),
-            root => format!("{} {}", printable(&text(&root["service"])), printable(&text(&root["operation"]))),
-        };
-        writeln!(
-            out,
-            "{:<32}  {:<24}  {:>9}  {:>5}  {:>6}  {root}",
-            text(&trace["trace_id"]),
-            start,
-            duration(trace["duration_ns"].as_u64().unwrap_or(0)),
-            trace["span_count"],
-            trace["error_count"],
-        )?;
-    }
-    if answer["complete"] == false {
-        eprintln!("the answer is not complete: the time for one query ran out");
-    }
-    Ok(ExitCode::SUCCESS)
 }

@@ -4,6 +4,7 @@ pub mod client;
 mod commands;
 mod insights;
 mod load;
+mod query;
 pub mod tree_text;
 
 use std::io::IsTerminal as _;
@@ -101,9 +102,9 @@ enum Command {
         #[command(flatten)]
         at: StoreArgs,
     },
-    /// Search with TraceQL
+    /// Search with TraceQL, or count: a query that ends in rate() or its like answers series of numbers
     #[command(
-        after_help = "Example:\n  spanwise query '{ resource.service.name = \"cart\" && duration > 1s }' --since 1h"
+        after_help = "Examples:\n  spanwise query '{ resource.service.name = \"cart\" && duration > 1s }' --since 1h\n  spanwise query '{ status = error } | rate() by (resource.service.name)' --since 1h --step 1m"
     )]
     Query {
         traceql: String,
@@ -118,6 +119,9 @@ enum Command {
         to: Option<String>,
         #[arg(long, default_value_t = 20)]
         limit: usize,
+        /// Of series: the time between two values, as in 15s [default: about 240 steps of the window]
+        #[arg(long)]
+        step: Option<String>,
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
         #[command(flatten)]
@@ -217,9 +221,9 @@ pub fn run() -> ExitCode {
         Some(Command::Insights { window, service, kind, format, at }) => {
             insights::insights(&insights::InsightsArgs { window, service, kind }, format, &at)
         }
-        Some(Command::Query { traceql, since, from, to, limit, format, at }) => {
+        Some(Command::Query { traceql, since, from, to, limit, step, format, at }) => {
             let window = WindowArgs { since, from, to };
-            commands::query(&commands::QueryArgs { traceql, window, limit }, format, &at)
+            query::query(&query::QueryArgs { traceql, window, limit, step }, format, &at)
         }
     };
     match result {

@@ -1,4 +1,4 @@
-import type { Comparison, EntryAnswer, HeatmapAnswer, Insights, Kinds, MapAnswer, Mute, SearchAnswer, ServicesAnswer, Span, Status, TraceColumns, TraceEvents } from './types';
+import type { Comparison, EntryAnswer, Finding, HeatmapAnswer, Insights, Kinds, MapAnswer, Mute, SearchAnswer, ServicesAnswer, Span, Status, TraceColumns, TraceEvents } from './types';
 
 /** What the server said when it could not answer; queries carry the place of the error. */
 export class ApiError extends Error {
@@ -54,6 +54,8 @@ export const traceColumns = (id: string, mode: string, signal?: AbortSignal): Pr
   get(`/api/spanwise/traces/${encodeURIComponent(id)}/columns${mode ? `?mode=${encodeURIComponent(mode)}` : ''}`, signal);
 
 export const traceEvents = (id: string, signal?: AbortSignal): Promise<TraceEvents> => get(`/api/spanwise/traces/${encodeURIComponent(id)}/events`, signal);
+
+export const traceFindings = async (id: string, signal?: AbortSignal): Promise<Finding[]> => (await get<{ findings: Finding[] }>(`/api/spanwise/traces/${encodeURIComponent(id)}/findings`, signal)).findings;
 
 export const traceKinds = (id: string, signal?: AbortSignal): Promise<Kinds> => get(`/api/spanwise/traces/${encodeURIComponent(id)}/kinds`, signal);
 

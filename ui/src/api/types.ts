@@ -62,7 +62,8 @@ export interface TraceColumns {
   critical_path: { mode: string; segments: [number | null, number, number][]; by_service: { service: string; ns: number }[] };
   /** Client's place, server's place, before, wire out, server, wire back, after. */
   ledger: [number, number | null, number, number, number, number, number][];
-  findings: Finding[];
+  /** None where the trace is large: they are asked for apart. */
+  findings: Finding[] | null;
   columns: {
     services: string[];
     names: string[];

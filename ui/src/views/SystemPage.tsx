@@ -29,7 +29,7 @@ export function SystemPage() {
               <div><dt>Spans refused</dt><dd className={refused > 0 ? 'error' : undefined}>{count(refused)}</dd></div>
               <div><dt>Spans stored</dt><dd>{count(server.value.spans_stored)}</dd></div>
               <div><dt>On disk</dt><dd>{bytes(server.value.store_bytes)}</dd></div>
-              <div><dt>A span</dt><dd>{server.value.spans_stored > 0 ? `${(server.value.store_bytes / server.value.spans_stored).toFixed(0)} B` : '–'}</dd></div>
+              <div><dt>A span</dt><dd>{server.value.blocks > 0 && server.value.spans_stored > 0 ? `${(server.value.store_bytes / server.value.spans_stored).toFixed(0)} B` : '–'}</dd></div>
               <div><dt>Blocks</dt><dd>{count(server.value.blocks)}</dd></div>
             </dl>
             <p className="small soft">

@@ -199,7 +199,8 @@ function RowLine(properties: LineProperties) {
   const own = model.duration[place] ?? 0;
   const among = kind === SPAN && kinds ? percentileOf(kinds, place, own) : null;
   const flags = kind === SPAN ? model.flags.get(place) : undefined;
-  const says = kind === GROUP ? `${members} calls of ${service} ${name}` : `${service} ${name}, ${duration(own)}${failed ? ', error' : ''}${(model.critical[place] ?? 0) > 0 ? `, ${duration(model.critical[place] ?? 0)} on the critical path` : ''}`;
+  // What the bar shows, for those who do not see it.
+  const says = kind === GROUP ? ` ${members} calls` : `, ${duration(own)}${failed ? ', error' : ''}${(model.critical[place] ?? 0) > 0 ? `, ${duration(model.critical[place] ?? 0)} on the critical path` : ''}`;
   return (
     <div
       id={kind === SPAN ? `row-${place}` : undefined}
@@ -212,7 +213,7 @@ function RowLine(properties: LineProperties) {
       aria-selected={isSelected}
       onClick={() => (kind === GROUP ? toggle(row) : select(place))}
     >
-      <div className="label" role="gridcell" aria-label={says} style={{ width, paddingLeft: indent }}>
+      <div className="label" role="gridcell" style={{ width, paddingLeft: indent }}>
         {canToggle ? (
           <button
             type="button"
@@ -231,6 +232,7 @@ function RowLine(properties: LineProperties) {
         {kind === GROUP && <span className="times">×{members}</span>}
         <b>{service}</b>
         <span className={failed ? 'name error' : 'name'} title={name}>{failed && '✕ '}{name}</span>
+        <span className="unseen">{says}</span>
         <span className="badges">
           {findings?.map((finding) => <span key={finding.id} className="chip accent" title={finding.title}>{kindName(finding.kind)}</span>)}
           {flags?.map((flag) => <span key={flag} className="chip warning" title={FLAGS[flag]}>{flag.replace('_', ' ')}</span>)}

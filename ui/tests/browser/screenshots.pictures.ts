@@ -31,7 +31,7 @@ for (const theme of ['light', 'dark'] as const) {
   test(`pictures, ${theme}`, async ({ page }) => {
     test.setTimeout(180_000);
     await page.emulateMedia({ colorScheme: theme, reducedMotion: 'reduce' });
-    await page.setViewportSize({ width: 1280, height: 800 });
+    await page.setViewportSize({ width: 1200, height: 750 });
     const take = async (name: string, address: string, seen: string | RegExp, act?: () => Promise<void>) => {
       // By night the three that are looked at most.
       if (theme === 'dark' && !DARK.includes(name)) return;

@@ -1,6 +1,7 @@
 //! `GET /api/spanwise/traces/{id}/columns`: a trace as columns, for the page: every text once, numbers in arrays, no
 //! attributes. A hundred thousand spans are a few megabytes, which a browser reads in a moment.
 //! `GET /api/spanwise/traces/{id}/events`: what was logged on its spans, for showing as rows.
+//! `GET /api/spanwise/traces/{id}/findings`: what it shows by itself, where the columns left that out.
 
 use std::collections::HashMap;
 
@@ -28,13 +29,14 @@ type Answer = Result<axum::Json<Json>, ApiError>;
 const EVENTS: usize = 5_000;
 /// Ledger lines answered of a trace, the longest calls: beyond it, a call's is computed from its bars.
 const LEDGER: usize = 20_000;
-/// Spans of a trace that is searched for findings here; a larger one would keep the page waiting.
-const SPANS_FOR_FINDINGS: usize = 200_000;
+/// Spans of a trace whose findings come with its columns: those of a larger one would keep the page waiting.
+const SPANS_FOR_FINDINGS: usize = 10_000;
 
 pub fn routes() -> Router<App> {
     Router::new()
         .route("/api/spanwise/traces/{id}/columns", get(columns))
         .route("/api/spanwise/traces/{id}/events", get(events))
+        .route("/api/spanwise/traces/{id}/findings", get(findings))
 }
 
 async fn decoded<T: Send + 'static>(
@@ -50,6 +52,11 @@ async fn decoded<T: Send + 'static>(
 async fn columns(State(app): State<App>, Path(id): Path<String>) -> Result<Response, ApiError> {
     let bytes = decoded(&app, &id, columns_bytes).await?.map_err(ApiError::internal)?;
     Ok(([(CONTENT_TYPE, "application/json")], bytes).into_response())
+}
+
+async fn findings(State(app): State<App>, Path(id): Path<String>) -> Answer {
+    let found = decoded(&app, &id, |trace| findings_of(trace).iter().map(finding_json).collect::<Json>()).await?;
+    Ok(axum::Json(json!({"findings": found})))
 }
 
 async fn events(State(app): State<App>, Path(id): Path<String>) -> Answer {
@@ -206,7 +213,8 @@ struct TraceJson<'a> {
     services: Vec<ServiceJson<'a>>,
     critical_path: CriticalPathJson<'a>,
     ledger: Vec<LedgerJson>,
-    findings: Vec<Json>,
+    /// None where the trace is large: they are asked for apart.
+    findings: Option<Vec<Json>>,
     columns: Columns<'a>,
 }
 
@@ -231,10 +239,8 @@ fn columns_bytes(trace: &Trace) -> serde_json::Result<Vec<u8>> {
         let client = place_of[entry.client];
         (client, server, entry.before_ns, entry.wire_out_ns, entry.server_ns, entry.wire_back_ns, entry.after_ns)
     });
-    let findings = match trace.spans.len() {
-        count if count > SPANS_FOR_FINDINGS => Vec::new(),
-        _ => findings_of(trace),
-    };
+    let findings =
+        (trace.spans.len() <= SPANS_FOR_FINDINGS).then(|| findings_of(trace).iter().map(finding_json).collect());
     let by_service = facts.critical_by_service.iter();
     serde_json::to_vec(&TraceJson {
         trace_id: trace.spans.first().map(|span| span.span.trace_id.to_string()),
@@ -254,7 +260,7 @@ fn columns_bytes(trace: &Trace) -> serde_json::Result<Vec<u8>> {
             by_service: by_service.map(|own| ServiceTimeJson { service: &own.service, ns: own.ns }).collect(),
         },
         ledger: lines.collect(),
-        findings: findings.iter().map(finding_json).collect(),
+        findings,
         columns: columns_of(trace, &facts, &calls, &order),
     })
 }

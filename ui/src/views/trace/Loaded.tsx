@@ -1,5 +1,5 @@
 import { useCallback, useDeferredValue, useEffect, useMemo, useRef, useState } from 'react';
-import { spanDetails, traceEvents, traceKinds } from '../../api/client';
+import { spanDetails, traceEvents, traceFindings, traceKinds } from '../../api/client';
 import { useLoaded } from '../../api/load';
 import type { TraceColumns } from '../../api/types';
 import { useKeys } from '../../base/keys';
@@ -55,7 +55,9 @@ export function Loaded({ trace, model, place, error }: Properties) {
   const sought = useDeferredValue(state.find);
   const found = useMemo(() => findSpans(model, sought), [model, sought]);
   const foundSet = useMemo(() => new Set(found), [found]);
-  const findings = useMemo(() => findingsByPlace(model, trace.findings), [model, trace.findings]);
+  const apart = useLoaded(`findings ${trace.trace_id}`, (signal) => (trace.findings ? Promise.resolve(trace.findings) : traceFindings(trace.trace_id, signal)));
+  const all = trace.findings ?? apart.value;
+  const findings = useMemo(() => findingsByPlace(model, all ?? []), [model, all]);
   const select = useCallback((at: number) => set({ span: at >= 0 ? model.id(at) : null }), [model, set]);
   const fold = (next: { closed?: Set<number>; open?: Set<number> }) => set({
     ...(next.closed && { closed: idsOf(model, next.closed) || null }),

@@ -94,7 +94,7 @@ export const mute = (finding: string, reason: string, until: string | null): Pro
 export const unmute = (finding: string): Promise<unknown> => change('DELETE', `/api/spanwise/mutes/${encodeURIComponent(finding)}`);
 
 export async function metrics(signal?: AbortSignal): Promise<string> {
-  const response = await fetch('/api/spanwise/metrics', { signal });
+  const response = await fetch('/api/spanwise/own_metrics', { signal });
   if (!response.ok) throw new ApiError(`the server answered ${response.status}`, response.status);
   return response.text();
 }

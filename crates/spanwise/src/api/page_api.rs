@@ -32,7 +32,7 @@ pub fn routes() -> Router<App> {
         .route("/api/spanwise/services", get(services))
         .route("/api/spanwise/insights", get(insights))
         .route("/api/spanwise/status", get(status))
-        .route("/api/spanwise/metrics", get(metrics))
+        .route("/api/spanwise/own_metrics", get(own_metrics))
         .route("/api/spanwise/import", post(import).layer(DefaultBodyLimit::max(IMPORT_BYTES)))
         .merge(super::aggregate::routes())
         .merge(super::mutes_api::routes())
@@ -164,7 +164,7 @@ async fn status(State(app): State<App>) -> Answer {
 }
 
 /// Spanwise's own metrics, for the page: what stands on port 8888 as well.
-async fn metrics(State(app): State<App>) -> String {
+async fn own_metrics(State(app): State<App>) -> String {
     app.telemetry.render()
 }
 

@@ -50,8 +50,24 @@ function query(window: SearchWindow, others: Record<string, string> = {}): strin
 export const search = (text: string, window: SearchWindow, limit: number, signal?: AbortSignal): Promise<SearchAnswer> =>
   get(`/api/spanwise/search?${query(window, { q: text, limit: String(limit) })}`, signal);
 
-export const traceColumns = (id: string, mode: string, signal?: AbortSignal): Promise<TraceColumns> =>
-  get(`/api/spanwise/traces/${encodeURIComponent(id)}/columns${mode ? `?mode=${encodeURIComponent(mode)}` : ''}`, signal);
+const columnsPath = (id: string, mode: string): string => `/api/spanwise/traces/${encodeURIComponent(id)}/columns${mode ? `?mode=${encodeURIComponent(mode)}` : ''}`;
+const early = new Map<string, Promise<TraceColumns>>();
+
+/** Asks for a trace before there is anything to show it: the page's own parts load meanwhile. */
+export function expectTrace(id: string, mode: string): void {
+  const path = columnsPath(id, mode);
+  const asked = get<TraceColumns>(path);
+  early.set(path, asked);
+  // Whoever takes it hears of the failure; if nobody does, it is of no interest.
+  asked.catch(() => undefined);
+}
+
+export const traceColumns = (id: string, mode: string, signal?: AbortSignal): Promise<TraceColumns> => {
+  const path = columnsPath(id, mode);
+  const asked = early.get(path);
+  early.delete(path);
+  return asked ?? get(path, signal);
+};
 
 export const traceEvents = (id: string, signal?: AbortSignal): Promise<TraceEvents> => get(`/api/spanwise/traces/${encodeURIComponent(id)}/events`, signal);
 

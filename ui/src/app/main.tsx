@@ -1,6 +1,6 @@
 import { lazy, StrictMode, Suspense, useEffect, useRef, useState } from 'react';
 import { createRoot } from 'react-dom/client';
-import { services } from '../api/client';
+import { expectTrace, services } from '../api/client';
 import { useLoaded } from '../api/load';
 import { assignColours } from '../base/colour';
 import { useKeys } from '../base/keys';
@@ -29,9 +29,9 @@ const SystemPage = lazy(() => import('../views/SystemPage').then((part) => ({ de
 const PAGES: [string, string, string][] = [['/', 'Overview', 'o'], ['/search', 'Search', 's'], ['/explore', 'Explore', 'e'], ['/map', 'Map', 'm'], ['/system', 'System', 'y']];
 
 function View({ place }: { place: Place }) {
-  const trace = /^\/trace\/([0-9a-fA-F]{1,32})$/.exec(place.path)?.[1];
+  const trace = traceIn(place.path);
   const entry = /^\/entry\/([^/]+)\/([^/]+)$/.exec(place.path);
-  if (trace) return <TracePage key={trace} id={trace.toLowerCase()} place={place} />;
+  if (trace) return <TracePage key={trace} id={trace} place={place} />;
   if (entry?.[1] && entry[2]) return <EntryPage key={place.path} service={decode(entry[1])} operation={decode(entry[2])} place={place} />;
   switch (place.path) {
     case '/':
@@ -48,6 +48,8 @@ function View({ place }: { place: Place }) {
       return <main><div className="state"><h2>No such page</h2><p><Link href="/">Overview</Link></p></div></main>;
   }
 }
+
+const traceIn = (path: string): string | undefined => /^\/trace\/([0-9a-fA-F]{1,32})$/.exec(path)?.[1]?.toLowerCase();
 
 function decode(text: string): string {
   try {
@@ -148,5 +150,12 @@ function titleOf(place: Place): string {
 }
 
 applyTheme(chosenTheme());
+// A trace that was opened by its address: what it takes is asked for at once.
+const first = here();
+const wanted = traceIn(first.path);
+if (wanted) {
+  expectTrace(wanted, first.parameters.get('mode') ?? '');
+  void import('../views/trace/TracePage');
+}
 const root = document.getElementById('root');
 if (root) createRoot(root).render(<StrictMode><App /></StrictMode>);

@@ -143,13 +143,14 @@ export function traceModel(trace: TraceColumns): TraceModel {
 
 /** Folds siblings of one kind, where there are enough of them. */
 function findGroups(model: TraceModel): void {
-  const byParent = new Map<number, Map<string, number[]>>();
+  const byParent = new Map<number, Map<number, number[]>>();
+  const services = model.services.length + 1;
   for (let place = 0; place < model.count; place += 1) {
     const parent = model.parent[place] ?? -1;
     if (parent < 0 || (model.children[parent] ?? 0) < FOLD_FROM) continue;
     let kinds = byParent.get(parent);
     if (!kinds) byParent.set(parent, (kinds = new Map()));
-    const key = `${model.service[place]} ${model.operation[place]} ${model.kind[place]}`;
+    const key = ((model.operation[place] ?? 0) * services + (model.service[place] ?? 0)) * 8 + (model.kind[place] ?? 0);
     const members = kinds.get(key);
     if (members) members.push(place);
     else kinds.set(key, [place]);

@@ -2,7 +2,7 @@ import { useState } from 'react';
 import type { Finding, Mute } from '../api/types';
 import { count, milliseconds, percent } from '../base/format';
 import { address, type Place } from '../base/location';
-import { kindName } from '../model/findings';
+import { kindName, text } from '../model/findings';
 import { windowParameters } from '../model/window';
 import { Copy } from './Copy';
 import { FindingPicture } from './FindingPicture';
@@ -10,6 +10,13 @@ import { Link } from './Link';
 import { Service } from './Service';
 
 const TERMS: [string, number | null][] = [['for a day', 1], ['for a week', 7], ['for a month', 30], ['for ever', null]];
+
+/** The dependency as the map names it. */
+function nodeOf({ subject }: Finding): string {
+  const [service, host, system] = ['service', 'host', 'system'].map((key) => text(subject, 'dependency', key));
+  if (subject.uninstrumented === true) return `host:${host || service}`;
+  return system ? `store:${service || host || system}` : `service:${service || host}`;
+}
 
 interface Properties {
   finding: Finding;
@@ -47,6 +54,7 @@ export function FindingCard({ finding, mute, place, onMute, onUnmute }: Properti
           <button type="button" className="quiet" aria-expanded={isOpen} onClick={() => setOpen((before) => !before)}>How do I know?</button>
           {finding.examples[0] && <Link className="quiet" href={`/trace/${finding.examples[0]}`}>Open an example</Link>}
           {finding.operation && <Link className="quiet" href={address(entry, windowParameters(place))}>Where its time goes</Link>}
+          {finding.kind === 'silent_dependency' && <Link className="quiet" href={address('/map', { ...windowParameters(place), node: nodeOf(finding) })}>On the map</Link>}
           {mute
             ? <button type="button" className="quiet" onClick={onUnmute}>Unmute</button>
             : <button type="button" className="quiet" aria-expanded={isMuting} onClick={() => setMuting((before) => !before)}>Mute</button>}

@@ -221,19 +221,29 @@ test('a box over slow traces tells what they have in common, and the address kee
   const heat = page.getByRole('img', { name: /traces: duration over time/ });
   const around = await heat.boundingBox();
   if (!around) throw new Error('the heatmap has no place');
-  // The three seconds of the timeout lie far above all others.
+  // The slower half of the scale: long carts and timeouts.
   await page.mouse.move(around.x + 70, around.y + 8);
   await page.mouse.down();
-  await page.mouse.move(around.x + around.width - 15, around.y + 60, { steps: 4 });
+  await page.mouse.move(around.x + around.width - 15, around.y + around.height * 0.62, { steps: 4 });
   await page.mouse.up();
   await expect(page).toHaveURL(/box=\d+-\d+-\d+-\d+/);
   const differences = page.getByRole('region', { name: 'Differences' });
-  await expect(differences.or(page.getByText(/Not enough data/)).first()).toBeVisible();
+  await expect(differences.getByText(/traces in it against \d+ others/)).toBeVisible();
+  const first = differences.getByRole('article').first();
+  await expect(first.getByText('in the box')).toBeVisible();
   await accessible(page);
   const counted = await page.getByText(/traces of .* started/).textContent();
   await page.reload();
   await expect(page.getByText(/traces of .* started/)).toHaveText(counted ?? '');
-  await page.getByRole('button', { name: 'Clear the box' }).click();
+  await differences.getByRole('link', { name: 'Include' }).first().click();
+  await expect(page).toHaveURL(/q=/);
+  await expect(page).not.toHaveURL(/box=/);
   await page.getByRole('button', { name: /slowest/ }).click();
+  await expect(page.getByText(/Not enough data/).or(differences).first()).toBeVisible();
+  // By keyboard: a box grows with Shift.
+  await page.getByRole('button', { name: 'Clear the box' }).click();
+  await heat.focus();
+  await page.keyboard.press('ArrowUp');
+  await page.keyboard.press('Shift+ArrowRight');
   await expect(page).toHaveURL(/box=/);
 });

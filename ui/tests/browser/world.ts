@@ -135,7 +135,7 @@ export function shop(startMs: number, count: number, seed = 7): { world: World; 
       }
       if (items > 25 && !found.cart) found.cart = trace.id;
     } else if (kind === 1) {
-      const isOld = random() < 0.05;
+      const isOld = number % 87 === 1;
       const isDeclined = !isOld && random() < 0.06;
       const pay = isOld ? 3000 : 45 + random() * 30;
       const end = 60 + pay;

@@ -14,6 +14,8 @@ use crate::cli::tree_text::{duration, printable};
 /// Agents send what they hold when their program ends; children that outlive it may take this long.
 const WAIT: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(200);
+/// The slowest traces are looked at one by one: a run of a few requests is too small for population statistics.
+const LOOKED_AT: usize = 20;
 /// Traces that are counted one by one.
 const MAX_TRACES: usize = 1000;
 
@@ -53,9 +55,13 @@ pub fn print(page: &str, run_id: &str, started: u64, data_dir: Option<&Path>) {
             break;
         }
     }
+    found.sort_by_key(|trace| std::cmp::Reverse(trace["duration_ns"].as_u64()));
     let insights = ask(page, &format!("/api/spanwise/insights?from={started}")).unwrap_or_default();
+    let looked_at = found.iter().take(LOOKED_AT).filter_map(|trace| trace["trace_id"].as_str());
+    let alone: Vec<Json> =
+        looked_at.filter_map(|id| ask(page, &format!("/api/spanwise/traces/{id}?fields=structure"))).collect();
     let mut text = String::new();
-    let _ = summary(&mut text, &found, &insights);
+    let _ = summary(&mut text, &found, &insights, &alone);
     let again = query(run_id).replace('\'', "'\\''");
     let _ = match data_dir {
         Some(directory) => {
@@ -68,7 +74,25 @@ pub fn print(page: &str, run_id: &str, started: u64, data_dir: Option<&Path>) {
     }
 }
 
-fn summary(out: &mut String, traces: &[Json], insights: &Json) -> std::fmt::Result {
+/// Findings about this run: of the population, where one of our traces is an example, and of single traces.
+fn findings<'a>(traces: &[Json], insights: &'a Json, alone: &'a [Json]) -> Vec<&'a Json> {
+    let list = |json: &'a Json| json["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
+    // The window may hold traces of others: only what has an example of ours is ours to tell.
+    let is_ours = |finding: &&Json| {
+        let examples = finding["examples"].as_array().map(Vec::as_slice).unwrap_or_default();
+        examples.iter().any(|id| traces.iter().any(|trace| trace["trace_id"] == *id))
+    };
+    let mut all: Vec<&Json> = list(insights).iter().filter(is_ours).collect();
+    for finding in alone.iter().flat_map(list) {
+        if all.iter().all(|other| other["id"] != finding["id"]) {
+            all.push(finding);
+        }
+    }
+    all
+}
+
+/// `traces`: slowest first. `alone`: some of them in full.
+fn summary(out: &mut String, traces: &[Json], insights: &Json, alone: &[Json]) -> std::fmt::Result {
     if traces.is_empty() {
         return writeln!(out, "no spans came from this run");
     }
@@ -81,21 +105,13 @@ fn summary(out: &mut String, traces: &[Json], insights: &Json) -> std::fmt::Resu
         0 => writeln!(out)?,
         failed => writeln!(out, ", {failed} with errors")?,
     }
-    let mut slowest: Vec<&Json> = traces.iter().collect();
-    slowest.sort_by_key(|trace| std::cmp::Reverse(trace["duration_ns"].as_u64()));
-    for trace in slowest.iter().take(3) {
+    for trace in traces.iter().take(3) {
         let root = &trace["root"];
         let name = format!("{} {}", text(&root["service"]), text(&root["operation"]));
         let took = duration(trace["duration_ns"].as_u64().unwrap_or(0));
         writeln!(out, "  {took:>9}  {}  {}", text(&trace["trace_id"]), name.trim())?;
     }
-    // The window may hold traces of others: only what has an example of ours is ours to tell.
-    let is_ours = |finding: &&Json| {
-        let examples = finding["examples"].as_array().map(Vec::as_slice).unwrap_or_default();
-        examples.iter().any(|id| traces.iter().any(|trace| trace["trace_id"] == *id))
-    };
-    let findings = insights["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let findings: Vec<&Json> = findings.iter().filter(is_ours).collect();
+    let findings = findings(traces, insights, alone);
     match findings.len() {
         0 => writeln!(out, "no findings")?,
         1 => writeln!(out, "1 finding:")?,
@@ -119,11 +135,13 @@ mod tests {
             json!({"trace_id": id, "span_count": 3, "error_count": errors, "duration_ns": 2_000_000,
                 "root": {"service": "shop", "operation": "GET /"}})
         };
-        let finding = |id: &str, title: &str| json!({"kind": "n_plus_one", "title": title, "examples": [id]});
-        let insights = json!({"findings": [finding("a", "ours"), finding("z", "theirs")]});
+        let finding = |id: &str, title: &str, example: &str| json!({"id": id, "kind": "n_plus_one", "title": title, "examples": [example]});
+        let insights = json!({"findings": [finding("1", "ours", "a"), finding("2", "theirs", "z")]});
+        let alone = [json!({"findings": [finding("1", "again", "a"), finding("3", "rare", "b")]})];
         let mut out = String::new();
-        summary(&mut out, &[trace("a", 0), trace("b", 1)], &insights).unwrap();
+        summary(&mut out, &[trace("a", 0), trace("b", 1)], &insights, &alone).unwrap();
         assert!(out.starts_with("6 spans in 2 traces, 1 with errors\n"), "{out}");
-        assert!(out.contains("1 finding:\n  n_plus_one  ours\n") && !out.contains("theirs"), "{out}");
+        assert!(out.contains("2 findings:\n  n_plus_one  ours\n  n_plus_one  rare\n"), "{out}");
+        assert!(!out.contains("theirs") && !out.contains("again"), "{out}");
     }
 }

@@ -28,18 +28,21 @@ fn url(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
 }
 
-/// Java, Node.js as CommonJS and as ES module, and Python call each other over HTTP: one trace, and errors with their
+/// Java, Node.js as CommonJS and as ES module, and Python call each other over HTTP and gRPC: one trace, and errors with their
 /// stacks, ids in the programs' own logs, B3 and Jaeger callers, broken callers, and an end by SIGTERM.
 #[test]
 fn programs_of_three_runtimes_make_one_trace() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::start(&home.path().join("data"), &[]);
-    let mut audit = service(home.path(), &server, "audit", &["node", "audit.cjs"], &[]);
+    let grpc = [("GRPC", "1".to_owned())];
+    let mut audit = service(home.path(), &server, "audit", &["node", "audit.cjs"], &grpc);
     let audit_url = url(audit.port());
+    let audit_grpc: u16 = audit.wait_for("GRPC", |line| line.strip_prefix("GRPC ")?.parse().ok());
     let mut price = service(home.path(), &server, "price", &["java", "-jar", "price.jar"], &[("AUDIT_URL", audit_url)]);
     let price_port = price.port();
     let python = ["venv/bin/python", "stock.py"];
-    let mut stock = service(home.path(), &server, "stock", &python, &[("PRICE_URL", url(price_port))]);
+    let addresses = [("PRICE_URL", url(price_port)), ("AUDIT_GRPC", format!("127.0.0.1:{audit_grpc}"))];
+    let mut stock = service(home.path(), &server, "stock", &python, &addresses);
     let stock_port = stock.port();
     let mut front = service(home.path(), &server, "front", &["node", "front.mjs"], &[("STOCK_URL", url(stock_port))]);
     let front_port = front.port();
@@ -65,6 +68,12 @@ fn programs_of_three_runtimes_make_one_trace() {
         let log = run.err.lock().unwrap().clone();
         assert!(log.contains(&trace_id), "{log}");
     }
+
+    assert_eq!(get(stock_port, "/check", &[]), (200, "checked".to_owned()));
+    let all = spans(&server, "{ name = \"GET /check\" }", 3);
+    let client = one(&all, "stock", "client", "/shop.Audit/Check");
+    assert_eq!(client["parent_span_id"], one(&all, "stock", "server", "GET /check")["span_id"]);
+    assert_eq!(one(&all, "audit", "server", "grpc.shop.Audit/Check")["parent_span_id"], client["span_id"]);
 
     for (run_port, path, service, what) in [
         (front_port, "/broken", "front", "front is broken"),
@@ -110,7 +119,8 @@ fn programs_of_three_runtimes_make_one_trace() {
         run.signal("TERM");
         let (status, out, err) = run.end();
         assert_eq!(status, Some(143), "{name}: {err}");
-        assert_eq!(out.lines().count(), 1, "{name} printed more than its own: {out}");
+        let own = if name == "audit" { 2 } else { 1 };
+        assert_eq!(out.lines().count(), own, "{name} printed more than its own: {out}");
         assert!(!err.contains("Picked up") && !err.contains("Warning") && !err.contains("otel."), "{name}: {err}");
     }
 }
@@ -159,6 +169,13 @@ fn a_plain_command_is_a_span_and_runs_inside_it_join() {
     let (outer, inner) = (one(&all, "outer", "internal", "sh"), one(&all, "inner", "internal", "ls build"));
     assert_eq!((&outer["status"], &outer["attributes"]["process.exit.code"]), (&"error".into(), &3.into()));
     assert_eq!(inner["parent_span_id"], outer["span_id"]);
+
+    let grpc = format!("http://127.0.0.1:{}", server.port("otlp_grpc"));
+    let words = ["--quiet", "--endpoint", &grpc, "--service", "over-grpc", "--", "true"];
+    let mut run = command(home.path(), &words);
+    let (status, _, err) = Run::start(run.env("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")).end();
+    assert_eq!((status, err.as_str()), (Some(0), ""));
+    assert_eq!(spans(&server, "{ resource.service.name = \"over-grpc\" }", 1)[0]["name"], "true");
 }
 
 #[test]
@@ -221,6 +238,12 @@ fn what_the_user_has_set_stays() {
     let mut node = command(home.path(), &words);
     let (status, out, err) = Run::start(node.env("NODE_OPTIONS", "--title=mine")).end();
     assert_eq!((status, out.as_str()), (Some(0), "2 mine --title=mine\n"), "{err}");
+    let words = ["--quiet", "--endpoint", &endpoint, "--", "sh", "-c", "java -version 2>&1"];
+    let mut java = command(home.path(), &words);
+    let (status, out, err) = Run::start(java.env("JAVA_TOOL_OPTIONS", "-Dmine=1")).end();
+    let picked = out.lines().next().unwrap_or_default();
+    assert!(picked.contains("-Dmine=1 -javaagent:") && picked.ends_with("opentelemetry-javaagent.jar"), "{out}");
+    assert_eq!(status, Some(0), "{err}");
 }
 
 /// Runs without a server share one; it ends with the last of them, and what it kept is still there.
@@ -256,6 +279,32 @@ fn runs_share_one_server_that_lives_as_long_as_they_do() {
     let shown =
         Command::new("sh").args(["-c", &format!("{} {again}", env!("CARGO_BIN_EXE_spanwise"))]).output().unwrap();
     assert!(text(&shown.stdout).contains("cat cat"), "{again}: {}{}", text(&shown.stdout), text(&shown.stderr));
+}
+
+/// From nothing to the first insight: a program asks the same thing again and again, and the run says so at its end.
+#[test]
+fn a_run_tells_what_its_traces_show() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(&home.path().join("share/spanwise"), &[]);
+    let script = "import stock, sqlite3, flask
+database = sqlite3.connect(':memory:', check_same_thread=False)
+cursor = database.cursor()
+cursor.execute('create table items (id integer, name text)')
+@stock.app.get('/cart')
+def cart():
+    for item in range(30):
+        cursor.execute('select name from items where id = ?', (item,)).fetchall()
+    return 'ok'
+client = stock.app.test_client()
+for _ in range(3):
+    assert client.get('/cart').status_code == 200
+";
+    let endpoint = endpoint(&server);
+    let words = ["--endpoint", &endpoint, "--service", "cart", "--", "venv/bin/python", "-c", script];
+    let (status, _, err) = Run::start(&mut command(home.path(), &words)).end();
+    assert_eq!(status, Some(0), "{err}");
+    let told = err.lines().find(|line| line.contains("n_plus_one")).unwrap_or_else(|| panic!("no finding: {err}"));
+    assert!(told.contains("30") && err.contains("cart GET /cart"), "{err}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::harness::{Server, text};
-use super::run_programs::{Run, command, find, get, programs};
+use super::run_programs::{Run, command, find, get, programs, spans_of};
 
 fn endpoint(server: &Server) -> String {
     format!("http://127.0.0.1:{}", server.port("otlp_http"))
@@ -74,12 +74,16 @@ fn without_a_server_the_program_runs() {
     assert!(err.contains("warning: cannot use the endpoint"), "{err}");
 }
 
-/// The server is killed while the programs run: they answer as before, print nothing, and end by SIGTERM in good time.
+/// The server is killed while programs run: they answer as before, print nothing, and end by SIGTERM in good time. When it
+/// comes back, so do their traces.
 #[test]
 fn a_server_that_dies_costs_only_spans() {
     let home = tempfile::tempdir().unwrap();
-    let server = Server::start(&home.path().join("data"), &[]);
-    let endpoint = endpoint(&server);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = format!("receivers::otlp::protocols::http::endpoint=127.0.0.1:{port}");
+    let serve = || Server::start(&home.path().join("data"), &["--set", &listen]);
+    let server = serve();
+    let endpoint = format!("http://127.0.0.1:{port}");
     let start = |words: &[&str]| {
         let mut all = vec!["--quiet", "--endpoint", endpoint.as_str(), "--"];
         all.extend(words);
@@ -88,12 +92,24 @@ fn a_server_that_dies_costs_only_spans() {
     let (mut stock, mut audit) = (start(&["venv/bin/python", "stock.py"]), start(&["node", "audit.cjs"]));
     let (stock_port, audit_port) = (stock.port(), audit.port());
     assert_eq!(get(stock_port, "/slow", &[]), (200, "ok".to_owned()));
-    server.eventually("a first trace", |server| !find(server, "{ name = \"GET /slow\" }").is_empty());
+    let of = |service: &str| format!("{{ resource.service.name = \"{service}\" && kind = server }}");
+    server.eventually("a first trace", |server| !find(server, &of("stock")).is_empty());
     server.kill();
     for _ in 0..50 {
         assert_eq!(get(stock_port, "/slow", &[]), (200, "ok".to_owned()));
         assert_eq!(get(audit_port, "/", &[]), (200, "noted".to_owned()));
     }
+    let server = serve();
+    for (service, port) in [("stock", stock_port), ("spanwise-test-programs", audit_port)] {
+        let before = find(&server, &of(service)).len();
+        server.eventually("traces again", |server| {
+            std::thread::park_timeout(std::time::Duration::from_millis(200));
+            assert_eq!(get(port, "/slow", &[]).0, 200);
+            find(server, &of(service)).len() > before
+        });
+    }
+    server.kill();
+    let _ = (get(stock_port, "/slow", &[]), get(audit_port, "/", &[]));
     for run in [stock, audit] {
         run.signal("TERM");
         let (status, _, err) = run.end();
@@ -149,6 +165,28 @@ fn programs_that_fork() {
     let file = home.path().join("cluster.cjs");
     std::fs::write(&file, cluster).unwrap();
     requests_of_workers(home.path(), &server, "cluster", &["node", file.to_str().unwrap()]);
+}
+
+/// Ten thousand spans in a second and a bit, all of one trace: every one of them arrives.
+#[test]
+fn a_program_that_makes_ten_thousand_spans_a_second() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(&home.path().join("data"), &[]);
+    let script = "import time
+from opentelemetry import trace
+tracer = trace.get_tracer('burst')
+with tracer.start_as_current_span('root'):
+    for _ in range(100):
+        started = time.monotonic()
+        for _ in range(100):
+            tracer.start_span('one').end()
+        time.sleep(max(0, 0.01 - (time.monotonic() - started)))
+";
+    let words = ["--quiet", "--service", "burst", "--endpoint", &endpoint(&server), "--", "venv/bin/python", "-c", script];
+    let (status, _, err) = Run::start(&mut command(home.path(), &words)).end();
+    assert_eq!((status, err.as_str()), (Some(0), ""));
+    let id = find(&server, "{ name = \"root\" }").remove(0);
+    assert_eq!(spans_of(&server, &id).len(), 10_001);
 }
 
 /// `agents list` and an air-gapped directory.

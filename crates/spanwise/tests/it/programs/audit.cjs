@@ -1,5 +1,19 @@
-// The audit: a CommonJS server; with KAFKA it turns orders into invoices.
+// The audit: a CommonJS server over HTTP and gRPC; with KAFKA it turns orders into invoices.
 const http = require('node:http');
+
+// A service without a schema: bytes in, bytes out.
+function serveGrpc() {
+  const grpc = require('@grpc/grpc-js');
+  const bytes = (value) => value;
+  const check = {
+    path: '/shop.Audit/Check', requestStream: false, responseStream: false, requestSerialize: bytes,
+    requestDeserialize: bytes, responseSerialize: bytes, responseDeserialize: bytes,
+  };
+  const rpc = new grpc.Server();
+  rpc.addService({ Check: check }, { Check: (call, answer) => answer(null, Buffer.from('checked')) });
+  const credentials = grpc.ServerCredentials.createInsecure();
+  return new Promise((done) => rpc.bindAsync('127.0.0.1:0', credentials, (_, port) => done(port)));
+}
 
 const server = http.createServer((request, response) => response.end('noted'));
 server.listen(0, '127.0.0.1', async () => {
@@ -19,5 +33,6 @@ server.listen(0, '127.0.0.1', async () => {
       eachMessage: ({ message }) => producer.send({ topic: 'invoices', messages: [{ value: message.value }] }),
     });
   }
+  if (process.env.GRPC) console.log(`GRPC ${await serveGrpc()}`);
   console.log(`PORT ${server.address().port}`);
 });

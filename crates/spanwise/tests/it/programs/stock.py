@@ -36,6 +36,14 @@ def slow():
     return "ok"
 
 
+@app.get("/check")
+def check():
+    import grpc
+
+    with grpc.insecure_channel(os.environ["AUDIT_GRPC"]) as channel:
+        return channel.unary_unary("/shop.Audit/Check")(b"tea", timeout=20)
+
+
 @app.post("/order/<item>")
 def order(item):
     global producer

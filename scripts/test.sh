@@ -17,6 +17,17 @@ step() {
     fi
 }
 
+# What the tests of `spanwise run` start programs with.
+missing=
+command -v javac >/dev/null || missing="$missing default-jdk-headless"
+command -v mvn >/dev/null || missing="$missing maven"
+command -v npm >/dev/null || missing="$missing nodejs npm"
+python3 -m venv --help >/dev/null 2>&1 || missing="$missing python3-venv python3-pip"
+if [ -n "$missing" ]; then
+    # shellcheck disable=SC2086
+    apt-get update >/dev/null && apt-get install -y --no-install-recommends $missing >/dev/null
+fi
+
 step 'page: types, lint, walls, build' scripts/ui.sh
 step 'formatting' cargo fmt --all --check
 step 'clippy' cargo clippy --quiet --profile ci --workspace --all-targets -- -D warnings

@@ -281,6 +281,40 @@ fn runs_share_one_server_that_lives_as_long_as_they_do() {
     assert!(text(&shown.stdout).contains("cat cat"), "{again}: {}{}", text(&shown.stdout), text(&shown.stderr));
 }
 
+/// Started as people start them: by their own commands.
+#[test]
+fn web_frameworks_of_python() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(&home.path().join("data"), &[]);
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let ports = [free(), free(), free()].map(|port| port.to_string());
+    let address = format!("127.0.0.1:{}", ports[0]);
+    for (name, words, port, path, span) in [
+        (
+            "django",
+            vec!["venv/bin/python", "manage.py", "runserver", &address],
+            &ports[0],
+            "/hello/bob",
+            "GET hello/<name>",
+        ),
+        (
+            "fast",
+            vec!["venv/bin/uvicorn", "--port", &ports[1], "fast:app"],
+            &ports[1],
+            "/hello/bob",
+            "GET /hello/{name}",
+        ),
+        ("flask", vec!["venv/bin/flask", "--app", "stock", "run", "-p", &ports[2]], &ports[2], "/slow", "GET /slow"),
+    ] {
+        let port: u16 = port.parse().unwrap();
+        let run = service(home.path(), &server, name, &words, &[]);
+        server.eventually(name, |_| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        assert_eq!(get(port, path, &[]).0, 200, "{}", run.err.lock().unwrap());
+        let query = format!("{{ resource.service.name = \"{name}\" && kind = server }}");
+        assert_eq!(one(&spans(&server, &query, 1), name, "server", span)["parent_span_id"], Json::Null);
+    }
+}
+
 /// From nothing to the first insight: a program asks the same thing again and again, and the run says so at its end.
 #[test]
 fn a_run_tells_what_its_traces_show() {

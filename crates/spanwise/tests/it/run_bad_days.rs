@@ -182,7 +182,8 @@ with tracer.start_as_current_span('root'):
             tracer.start_span('one').end()
         time.sleep(max(0, 0.01 - (time.monotonic() - started)))
 ";
-    let words = ["--quiet", "--service", "burst", "--endpoint", &endpoint(&server), "--", "venv/bin/python", "-c", script];
+    let words =
+        ["--quiet", "--service", "burst", "--endpoint", &endpoint(&server), "--", "venv/bin/python", "-c", script];
     let (status, _, err) = Run::start(&mut command(home.path(), &words)).end();
     assert_eq!((status, err.as_str()), (Some(0), ""));
     let id = find(&server, "{ name = \"root\" }").remove(0);

@@ -4,6 +4,7 @@ wrong here is swallowed: the program runs without traces."""
 
 import atexit
 import os
+import re
 import sys
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -69,12 +70,14 @@ def _service_name(kind, name, rest):
     base = os.path.basename(name)
     stem = base[:-3] if base.endswith(".py") else base
     if stem in _SERVERS:
-        application = next((word for word in rest if ":" in word and not word.startswith("-") and "/" not in word), "")
+        application = next((word for word in rest if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.()]*", word)), "")
         for flag in ("--app", "-A"):
             if flag in rest[:-1]:
                 application = rest[rest.index(flag) + 1]
         application = application.split(":")[0].split(".")[0]
         return application or os.environ.get("FLASK_APP", "").split(":")[0].replace(".py", "") or stem
+    if kind == "-c" and "multiprocessing" in name:
+        return os.environ.get("SPANWISE_PYTHON_SERVICE", "python")
     if kind == "-c" or not stem:
         return "python"
     if stem in ("manage", "__main__"):
@@ -92,7 +95,10 @@ def _start(kind, name, rest):
         logger.propagate = False
     given = os.environ.get("OTEL_SERVICE_NAME")
     if not given and "service.name=" not in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
-        os.environ["OTEL_SERVICE_NAME"] = _service_name(kind, name, rest)
+        # For the SDK's start only: what this program starts has a name of its own, but for its spawned workers.
+        os.environ["OTEL_SERVICE_NAME"] = os.environ["SPANWISE_PYTHON_SERVICE"] = _service_name(kind, name, rest)
+    disabled = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS")
+    os.environ["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = "django" if disabled is None else disabled + ",django"
     try:
         from opentelemetry.instrumentation.auto_instrumentation import initialize
 
@@ -100,6 +106,12 @@ def _start(kind, name, rest):
     finally:
         if not given:
             os.environ.pop("OTEL_SERVICE_NAME", None)
+        if disabled is None:
+            os.environ.pop("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", None)
+        else:
+            os.environ["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = disabled
+    if "django" not in (disabled or "").replace(" ", "").split(","):
+        _django_later()
     from opentelemetry.instrumentation.logging import LoggingInstrumentor
 
     if os.environ.get("OTEL_PYTHON_LOG_CORRELATION", "").lower() != "true":
@@ -108,6 +120,29 @@ def _start(kind, name, rest):
         if instrumentor.is_instrumented_by_opentelemetry:
             instrumentor.uninstrument()
             instrumentor.instrument(inject_trace_context=True)
+
+
+def _django_later():
+    """Django's instrumentation reads Django's settings, and replaces them by empty ones when they are not there yet, as
+    they are not before `manage.py` has run. So it comes when the first handler loads its middleware."""
+    import wrapt
+
+    def patch(module):
+        load = module.BaseHandler.load_middleware
+
+        def load_middleware(self, *arguments, **named):
+            try:
+                from opentelemetry.instrumentation.django import DjangoInstrumentor
+
+                if not DjangoInstrumentor().is_instrumented_by_opentelemetry:
+                    DjangoInstrumentor().instrument()
+            except Exception:
+                pass
+            return load(self, *arguments, **named)
+
+        module.BaseHandler.load_middleware = load_middleware
+
+    wrapt.register_post_import_hook(patch, "django.core.handlers.base")
 
 
 def _finish():

@@ -425,3 +425,83 @@ fn read_script(path: &Path) -> Option<String> {
     }
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program(directory: &Path, name: &str, text: &str) -> String {
+        let path = directory.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// Runtimes, and whether the command itself is one of their programs.
+    fn check(command: &[&str], runtimes: &[Runtime], is_direct: bool) -> Found {
+        let words: Vec<OsString> = command.iter().map(OsString::from).collect();
+        let found = detect(&words, &[]).unwrap();
+        let used: Vec<Runtime> = found.uses.iter().map(|found| found.runtime).collect();
+        assert_eq!((used.as_slice(), found.is_direct), (runtimes, is_direct), "{command:?}");
+        found
+    }
+
+    #[test]
+    fn runtimes_of_commands() {
+        use Runtime::{Java, Node, Python};
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str, text: &str| program(directory.path(), name, text);
+        let (java, node, python) =
+            (at("jdk/bin/java", "\u{7f}ELF"), at("node", "\u{7f}ELF"), at("venv/bin/python3", ""));
+        let entry = at("venv/bin/gunicorn", &format!("#!{python}\nimport sys\n"));
+        let long = at("venv/bin/flask", &format!("#!/bin/sh\n'''exec' \"{python}\" \"$0\" \"$@\"\n' '''\n"));
+        let shim = at("shims/gunicorn", "#!/usr/bin/env bash\nexec pyenv exec gunicorn\n");
+        let own = at(
+            "venv/bin/opentelemetry-instrument",
+            &format!("#!{python}\nfrom opentelemetry.instrumentation.auto_instrumentation import run\n"),
+        );
+        let stack = at(
+            "stack.sh",
+            &format!("#!/bin/sh\nexec \"$JAVA_HOME/bin/java\" -jar x.jar &\n{node} a.js\n. ./more.sh\n"),
+        );
+        at("more.sh", "PORT=1 ${PYTHON:-python3} b.py\n");
+        let tool = at("tool", "\u{7f}ELF\0");
+
+        assert!(check(&[&java, "-jar", "x.jar"], &[Java], true).is_direct_java);
+        check(&[&node, "app.js"], &[Node], true);
+        check(&[&python, "app.py"], &[Python], true);
+        let found = check(&[&entry, "shop:app"], &[Python], true);
+        assert_eq!(found.uses[0].interpreter.as_deref(), Some(Path::new(&python)));
+        let found = check(&[&long, "run"], &[Python], true);
+        assert_eq!(found.uses[0].interpreter.as_deref(), Some(Path::new(&python)));
+        check(&[&shim, "shop:app"], &[Python], true);
+        assert!(!check(&[&own, "python3", "app.py"], &[], false).warnings.is_empty());
+        check(&[&stack], &[Java, Node, Python], false);
+        check(&["sh", "-c", &format!("{node} a.js | cat")], &[Node], false);
+        check(&["env", "A=b", &python, "app.py"], &[Python], false);
+        check(&["sh", "-c", "echo node python java"], &[], false);
+        check(&[&tool, "build"], &[], false);
+        assert_eq!(check(&[&python, "-I", "app.py"], &[Python], true).warnings.len(), 1);
+        assert!(check(&[&python, "-c", "print('-I')"], &[Python], true).warnings.is_empty());
+    }
+
+    #[test]
+    fn scripts_that_call_themselves_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("loop.sh");
+        let script = program(directory.path(), "loop.sh", &format!("#!/bin/sh\n{} && sh {0}\n", path.display()));
+        check(&[&script], &[], false);
+    }
+
+    #[test]
+    fn what_cannot_be_started() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = directory.path().join("text");
+        std::fs::write(&text, "text").unwrap();
+        assert_eq!(detect(&["/no/such/program".into()], &[]).unwrap_err().status(), 127);
+        assert_eq!(detect(&["no-such-program-at-all".into()], &[]).unwrap_err().status(), 127);
+        assert_eq!(detect(&[text.into()], &[]).unwrap_err().status(), 126);
+        assert_eq!(detect(&["".into()], &[]).unwrap_err().status(), 127);
+    }
+}

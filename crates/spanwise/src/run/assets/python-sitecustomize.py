@@ -182,6 +182,14 @@ def _clashes(side):
     for found in metadata.distributions(path=[side]):
         names[found.metadata["Name"]] = found.requires or []
     from packaging.requirements import Requirement
+    from packaging.version import Version
+
+    def suits(requirement, version):
+        if requirement.specifier.contains(version, prereleases=True):
+            return True
+        # The SDK asks for the API of its own release; by its promise of stability a later one does as well.
+        pins = [Version(one.version) for one in requirement.specifier if one.operator == "=="]
+        return requirement.name == "opentelemetry-api" and all(pin <= Version(version) < Version("2") for pin in pins)
 
     wrong = set()
     for name, requires in names.items():
@@ -193,7 +201,7 @@ def _clashes(side):
                 version = metadata.version(requirement.name)
             except metadata.PackageNotFoundError:
                 continue
-            if not requirement.specifier.contains(version, prereleases=True):
+            if not suits(requirement, version):
                 wrong.add("%s is %s, %s needs %s" % (requirement.name, version, name, requirement.specifier))
     return sorted(wrong)
 

@@ -1,4 +1,4 @@
-"""The front door: cart, checkout and orders."""
+"""The front door: cart, checkout, products and orders."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from flask import Flask, Response, request
 from opentelemetry import trace
 
 HEALTHY = os.environ.get("SHOP") == "healthy"
-CART, PAYMENT = os.environ["CART_URL"], os.environ["PAYMENT_URL"]
+CART, CATALOG, PAYMENT = os.environ["CART_URL"], os.environ["CATALOG_URL"], os.environ["PAYMENT_URL"]
 app = Flask("gateway")
 tracer = trace.get_tracer("shop.gateway")
 
@@ -37,6 +37,13 @@ def checkout():
     if answer.status_code != 200:
         return {"error": "payment failed"}, 502
     return {"paid": total}
+
+
+@app.get("/products")
+def products():
+    ids = {"ids": request.args.get("ids", "")}
+    answer = requests.get(f"{CATALOG}/prices", params=ids, headers=forward_token(), timeout=10)
+    return Response(answer.content, answer.status_code, content_type="application/json")
 
 
 @app.get("/orders")

@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")"
 otlp=$1
-seconds=${2:-15}
+seconds=${2:-20}
 
 command -v redis-server >/dev/null || apt-get install -y --no-install-recommends redis-server >/dev/null
 if ! cmp -s requirements.txt .venv/installed 2>/dev/null; then

@@ -1,6 +1,6 @@
 //! What each span does: its normalised operation, and whom it calls.
 
-use spanwise_model::{KeyValue, SpanKind, TraceSpan, Value};
+use spanwise_model::{KeyValue, SpanKind, TraceSpan, Value, semconv};
 
 use crate::normalize;
 
@@ -39,77 +39,173 @@ fn text<'a>(attributes: &'a [KeyValue], keys: &[&str]) -> Option<&'a str> {
 
 /// HTTP status code, of the old or the new convention.
 pub fn http_status(attributes: &[KeyValue]) -> Option<i64> {
-    let found =
-        attribute(attributes, "http.response.status_code").or_else(|| attribute(attributes, "http.status_code"));
-    match found? {
+    number(attributes, semconv::HTTP_STATUS)
+}
+
+fn number(attributes: &[KeyValue], keys: &[&str]) -> Option<i64> {
+    match keys.iter().find_map(|key| attribute(attributes, key))? {
         Value::Int(code) => Some(*code),
         Value::Str(code) => code.parse().ok(),
         _ => None,
     }
 }
 
-/// Reads a span's attributes by the semantic conventions, old and new.
+/// What a client asked wrongly, or what just is not there, is no failure of the one asked.
+pub fn is_expected_failure(attributes: &[KeyValue]) -> bool {
+    if let Some(code) = http_status(attributes) {
+        return matches!(code, 400..=407 | 409..=428);
+    }
+    // gRPC: cancelled, invalid argument, not found, already exists.
+    match number(attributes, semconv::RPC_STATUS) {
+        Some(code) => matches!(code, 1 | 3 | 5 | 6),
+        None => text(attributes, semconv::RPC_STATUS)
+            .is_some_and(|code| ["CANCELLED", "INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS"].contains(&code)),
+    }
+}
+
+/// What a call asked for, as it was written: the URL, the statement, the name.
+pub fn target(span: &TraceSpan) -> &str {
+    let attributes = &span.span.attributes;
+    let keys = [semconv::URL_FULL, semconv::DB_QUERY_TEXT, semconv::URL_PATH];
+    keys.into_iter().find_map(|keys| text(attributes, keys)).unwrap_or(&span.span.name)
+}
+
+/// Host of a URL: `http://user:pass@host:80/path` is `host`.
+fn host_of(url: &str) -> Option<String> {
+    let authority = url.split_once("://")?.1.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit('@').next()?;
+    let host = match host.strip_prefix('[') {
+        Some(v6) => v6.split(']').next()?,
+        None => host.split(':').next()?,
+    };
+    (!host.is_empty()).then(|| host.to_owned())
+}
+
+/// An address, or this very machine: no name that tells one peer from another.
+pub fn is_nameless(host: &str) -> bool {
+    host.parse::<std::net::IpAddr>().is_ok() || host == "localhost"
+}
+
+/// Reads a span's attributes by the semantic conventions, old and new, and its name where there are none.
 pub fn call(span: &TraceSpan) -> Call {
     let (attributes, kind) = (&span.span.attributes, span.span.kind);
     let get = |keys: &[&str]| text(attributes, keys);
-    let has = |key: &str| attributes.iter().any(|attribute| attribute.key == key);
-    let mut call = Call { is_outgoing: matches!(kind, SpanKind::Client | SpanKind::Producer), ..Call::default() };
-    let host = get(&["peer.service", "server.address", "net.peer.name", "http.host", "server.socket.domain"]);
-    if let Some(system) = get(&["db.system.name", "db.system"]) {
+    let is_outgoing = matches!(kind, SpanKind::Client | SpanKind::Producer);
+    let mut call = Call { is_outgoing, ..Call::default() };
+    let host = get(semconv::PEER);
+    if let Some(system) = get(semconv::DB_SYSTEM) {
         call.category = Category::Database;
         call.system = Some(system.to_owned());
         call.is_outgoing |= kind != SpanKind::Server;
-        call.peer = get(&["peer.service", "db.namespace", "db.name"]).or(host).map(str::to_owned);
-        call.operation = match get(&["db.query.text", "db.statement"]) {
-            Some(statement) if normalize::is_sql(statement) => normalize::sql(statement),
-            Some(statement) => normalize::name(statement.lines().next().unwrap_or_default()),
-            None => {
-                let operation = get(&["db.operation.name", "db.operation"]);
-                let target = get(&["db.collection.name", "db.sql.table", "db.mongodb.collection"]);
-                match (operation, target) {
-                    (Some(operation), Some(target)) => format!("{operation} {}", normalize::name(target)),
-                    _ => normalize::name(&span.span.name),
-                }
-            }
-        };
-    } else if has("rpc.system") || has("rpc.system.name") || has("rpc.service") {
+        // A number is an index within a server, an address differs from replica to replica.
+        let namespace = get(semconv::DB_NAMESPACE).filter(|name| !name.bytes().all(|byte| byte.is_ascii_digit()));
+        let named = host.filter(|host| !is_nameless(host));
+        call.peer = get(semconv::PEER_SERVICE).or(namespace).or(named).map(str::to_owned);
+        call.operation = database_operation(span);
+    } else if get(semconv::RPC_SYSTEM).is_some() || get(semconv::RPC_SERVICE).is_some() {
         call.category = Category::Rpc;
         call.peer = host.map(str::to_owned);
-        call.operation = match (get(&["rpc.service"]), get(&["rpc.method"])) {
+        call.operation = match (get(semconv::RPC_SERVICE), get(semconv::RPC_METHOD)) {
             (Some(service), Some(method)) => format!("{service}/{method}"),
             (None, Some(method)) => method.to_owned(),
             _ => normalize::name(&span.span.name),
         };
-    } else if let Some(method) = get(&["http.request.method", "http.method"]) {
+    } else if let Some(method) = get(semconv::HTTP_METHOD) {
         call.category = Category::Http;
-        let url = get(&["url.full", "http.url"]);
-        let of_url = url.and_then(|url| {
-            let authority = url.split_once("://")?.1.split(['/', '?', '#']).next()?;
-            Some(authority.rsplit('@').next()?.split(':').next()?.to_owned())
-        });
-        call.peer = get(&["peer.service"]).map(str::to_owned).or(of_url).or_else(|| host.map(str::to_owned));
-        let path = get(&["http.route", "url.template"])
+        let url = get(semconv::URL_FULL);
+        let of_url = || url.and_then(host_of);
+        call.peer = get(semconv::PEER_SERVICE).map(str::to_owned).or_else(of_url).or_else(|| host.map(str::to_owned));
+        let path = get(semconv::HTTP_ROUTE)
             .map(normalize::path)
-            .or_else(|| get(&["url.path", "http.target"]).or(url).map(normalize::path));
+            .or_else(|| get(semconv::URL_PATH).or(url).map(normalize::path));
         call.operation = match path {
             Some(path) => format!("{method} {path}"),
             None => normalize::name(&span.span.name),
         };
-    } else if let Some(system) = get(&["messaging.system"]) {
+    } else if let Some(system) = get(semconv::MESSAGING_SYSTEM) {
         call.category = Category::Messaging;
         call.system = Some(system.to_owned());
-        let destination = get(&["messaging.destination.name", "messaging.destination"]);
+        let destination = get(semconv::MESSAGING_DESTINATION);
         call.peer = destination.or(host).map(str::to_owned);
-        let operation = get(&["messaging.operation.name", "messaging.operation", "messaging.operation.type"]);
-        call.operation = match (operation, destination) {
+        call.operation = match (get(semconv::MESSAGING_OPERATION), destination) {
             (Some(operation), Some(destination)) => format!("{operation} {}", normalize::name(destination)),
             _ => normalize::name(&span.span.name),
         };
     } else {
         call.peer = host.map(str::to_owned);
-        call.operation = normalize::name(&span.span.name);
+        by_name(span, &mut call);
     }
     call
+}
+
+fn database_operation(span: &TraceSpan) -> String {
+    let get = |keys: &[&str]| text(&span.span.attributes, keys);
+    let target = get(semconv::DB_COLLECTION);
+    match get(semconv::DB_QUERY_TEXT) {
+        Some(statement) if normalize::is_sql(statement) => normalize::sql(statement),
+        Some(statement) if statement.trim_start().starts_with(['{', '[']) => {
+            let name = match (get(semconv::DB_OPERATION), target) {
+                (Some(operation), Some(target)) => format!("{operation} {}", normalize::name(target)),
+                _ => normalize::name(&span.span.name),
+            };
+            format!("{name} {}", normalize::document(statement))
+        }
+        Some(statement) => normalize::command(statement.lines().next().unwrap_or_default()),
+        None => match (get(semconv::DB_OPERATION), target, get(semconv::DB_QUERY_SUMMARY)) {
+            (Some(operation), Some(target), _) => format!("{operation} {}", normalize::name(target)),
+            (.., Some(summary)) => normalize::name(summary),
+            _ => normalize::name(&span.span.name),
+        },
+    }
+}
+
+/// Names that say what a span is without an attribute: a statement, a method and a URL, a command of a store.
+fn by_name(span: &TraceSpan, call: &mut Call) {
+    const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+    const VERBS: [&str; 8] = ["SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "UPSERT", "REPLACE", "WITH"];
+    const STORES: [(&str, &str); 5] = [
+        ("redis", "redis"),
+        ("mongo", "mongodb"),
+        ("mongodb", "mongodb"),
+        ("memcached", "memcached"),
+        ("cassandra", "cassandra"),
+    ];
+    let name = span.span.name.trim();
+    let kind = span.span.kind;
+    let (first, rest) = name.split_once(char::is_whitespace).unwrap_or((name, ""));
+    let rest = rest.trim_start();
+    let is_serving = matches!(kind, SpanKind::Server | SpanKind::Consumer);
+    // `HTTP GET /x` is `GET /x`.
+    let (method, place) = match first {
+        "HTTP" => rest.split_once(char::is_whitespace).unwrap_or((rest, "")),
+        _ => (first, rest),
+    };
+    if METHODS.contains(&method) && (place.starts_with('/') || place.contains("://")) {
+        call.category = Category::Http;
+        call.operation = format!("{method} {}", normalize::path(place));
+        call.is_outgoing |= !is_serving && place.contains("://");
+        call.peer = host_of(place).or(call.peer.take());
+        return;
+    }
+    call.operation = normalize::name(name);
+    if is_serving {
+        return;
+    }
+    let store = STORES.iter().find(|(word, _)| first.eq_ignore_ascii_case(word) && !rest.is_empty());
+    if let Some((word, system)) = store {
+        call.category = Category::Database;
+        call.system = Some((*system).to_owned());
+        call.is_outgoing = true;
+        call.operation = format!("{word} {}", normalize::command(rest));
+    } else if VERBS.contains(&first) && !rest.is_empty() {
+        call.category = Category::Database;
+        call.is_outgoing = true;
+        call.operation = normalize::sql(name);
+    } else if kind == SpanKind::Client && METHODS.contains(&first) && rest.contains(':') {
+        // `GET user:42`
+        call.category = Category::Database;
+        call.operation = normalize::command(name);
+    }
 }
 
 #[cfg(test)]
@@ -150,5 +246,39 @@ mod tests {
             assert_eq!((call.operation.as_str(), call.peer.as_deref()), (operation, peer));
         }
         assert!(read(Internal, "q", &[("db.system", "sqlite")]).is_outgoing);
+    }
+
+    #[test]
+    fn names_alone_say_what_they_can() {
+        use SpanKind::{Client, Internal, Server};
+        for (kind, name, category, operation, peer, is_outgoing) in [
+            (Client, "SELECT * FROM t WHERE id = 7", Category::Database, "SELECT * FROM t WHERE id = ?", None, true),
+            (Internal, "SELECT items", Category::Database, "SELECT items", None, true),
+            (Internal, "GET http://cart:8080/items/7", Category::Http, "GET /items/{id}", Some("cart"), true),
+            (Server, "GET /items/7", Category::Http, "GET /items/{id}", None, false),
+            (Client, "HTTP GET /items/7", Category::Http, "GET /items/{id}", None, true),
+            (Internal, "DELETE /items/7", Category::Http, "DELETE /items/{id}", None, false),
+            (Internal, "redis GET user:42", Category::Database, "redis GET user:{id}", None, true),
+            (Client, "GET user:42", Category::Database, "GET user:{id}", None, true),
+            (Internal, "Update cart 7", Category::Internal, "Update cart {id}", None, false),
+            (Client, "shop.Cart/Get", Category::Internal, "shop.Cart/Get", None, true),
+        ] {
+            let call = read(kind, name, &[]);
+            let found = (call.category, call.operation.as_str(), call.peer.as_deref(), call.is_outgoing);
+            assert_eq!(found, (category, operation, peer, is_outgoing), "{name}");
+        }
+        let mongo = read(
+            Client,
+            "carts.find",
+            &[
+                ("db.system", "mongodb"),
+                ("db.statement", r#"{"find": "carts", "filter": {"_id": 7}}"#),
+                ("db.operation", "find"),
+                ("db.mongodb.collection", "carts"),
+            ],
+        );
+        assert_eq!(mongo.operation, r#"find carts {"find": "carts", "filter": {"_id": ?}}"#);
+        let redis = read(Client, "GET", &[("db.system", "redis"), ("db.name", "0"), ("net.peer.name", "10.0.0.7")]);
+        assert_eq!(redis.peer, None);
     }
 }

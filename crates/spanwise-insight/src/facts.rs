@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use spanwise_model::{SpanKind, StatusCode, Trace};
 
-use crate::critical_path::{CriticalPath, Relation, critical_path, relation};
+use crate::critical_path::{CriticalPath, Mode, Relation, critical_path, relation};
 use crate::tree::Tree;
 
 /// Per span, at the span's place in the trace. Durations in nanoseconds.
@@ -45,8 +45,16 @@ pub struct TraceFacts {
 pub const NO_SPAN: &str = "(no span)";
 
 pub fn trace_facts(trace: &Trace) -> TraceFacts {
-    let tree = Tree::of(trace);
-    let path = critical_path(trace, &tree);
+    trace_facts_in(trace, Mode::Spanwise)
+}
+
+/// With the critical path by another rule; its times by service then need not sum to the duration.
+pub fn trace_facts_in(trace: &Trace, mode: Mode) -> TraceFacts {
+    facts_of_tree(trace, Tree::of(trace), mode)
+}
+
+pub(crate) fn facts_of_tree(trace: &Trace, tree: Tree, mode: Mode) -> TraceFacts {
+    let path = critical_path(trace, &tree, mode);
     let mut spans: Vec<SpanFacts> = (0..trace.spans.len()).map(|place| span_facts(trace, &tree, place)).collect();
     let mut by_service: BTreeMap<&str, u64> = BTreeMap::new();
     for segment in &path.segments {
@@ -59,6 +67,15 @@ pub fn trace_facts(trace: &Trace) -> TraceFacts {
             None => NO_SPAN,
         };
         *by_service.entry(service).or_default() += ns;
+    }
+    if let Some(own_ns) = &path.own_ns {
+        by_service.clear();
+        for ((facts, span), own_ns) in spans.iter_mut().zip(&trace.spans).zip(own_ns) {
+            facts.critical_ns = *own_ns;
+            if *own_ns > 0 {
+                *by_service.entry(span.resource.service_name()).or_default() += own_ns;
+            }
+        }
     }
     let mut services: BTreeMap<&str, usize> = BTreeMap::new();
     for span in &trace.spans {

@@ -1,6 +1,8 @@
 //! For each client call: what came before the server, on the wire, in the server and after it.
 
-use spanwise_model::{SpanKind, Trace};
+use std::collections::HashMap;
+
+use spanwise_model::{Span, SpanKind, Trace};
 
 use crate::calls::Call;
 use crate::facts::TraceFacts;
@@ -24,6 +26,7 @@ pub struct LedgerEntry {
 /// One entry for each outgoing call, in the order of the spans.
 pub fn ledger(trace: &Trace, facts: &TraceFacts, calls: &[Call]) -> Vec<LedgerEntry> {
     let mut entries = Vec::new();
+    let mut neighbours: HashMap<usize, Neighbours> = HashMap::new();
     for (place, call) in calls.iter().enumerate() {
         if !call.is_outgoing {
             continue;
@@ -31,7 +34,13 @@ pub fn ledger(trace: &Trace, facts: &TraceFacts, calls: &[Call]) -> Vec<LedgerEn
         let client = &trace.spans[place].span;
         let servers = facts.tree.children[place].iter().copied();
         let server = servers.into_iter().find(|child| trace.spans[*child].span.kind == SpanKind::Server);
-        let (before_ns, after_ns) = around(trace, facts, place);
+        let (before_ns, after_ns) = match facts.tree.parent[place] {
+            None => (0, 0),
+            Some(parent) => {
+                let of_parent = neighbours.entry(parent).or_insert_with(|| Neighbours::of(trace, facts, parent));
+                of_parent.around(&trace.spans[parent].span, client)
+            }
+        };
         let total = client.duration_ns();
         let entry = match server {
             None => LedgerEntry {
@@ -68,18 +77,45 @@ pub fn ledger(trace: &Trace, facts: &TraceFacts, calls: &[Call]) -> Vec<LedgerEn
     entries
 }
 
-/// Gaps in the caller before and after one of its calls, up to its neighbours or its own ends.
-fn around(trace: &Trace, facts: &TraceFacts, place: usize) -> (u64, u64) {
-    let Some(parent) = facts.tree.parent[place] else { return (0, 0) };
-    let (caller, call) = (&trace.spans[parent].span, &trace.spans[place].span);
-    let siblings =
-        || facts.tree.children[parent].iter().filter(|other| **other != place).map(|other| &trace.spans[*other].span);
-    let ended = siblings().map(|other| other.end_unix_nano).filter(|end| *end <= call.start_unix_nano).max();
-    let begins = siblings().map(|other| other.start_unix_nano).filter(|start| *start >= call.end_unix_nano).min();
-    let is_covered = |at: u64| siblings().any(|other| other.start_unix_nano < at && at < other.end_unix_nano);
-    let before = call.start_unix_nano.saturating_sub(ended.unwrap_or(0).max(caller.start_unix_nano));
-    let after = begins.unwrap_or(u64::MAX).min(caller.end_unix_nano).saturating_sub(call.end_unix_nano);
-    (if is_covered(call.start_unix_nano) { 0 } else { before }, if is_covered(call.end_unix_nano) { 0 } else { after })
+/// Starts and ends of a caller's children, sorted, so that the neighbours of each are found by search.
+struct Neighbours {
+    starts: Vec<u64>,
+    ends: Vec<u64>,
+    /// The latest end among the first so many by start.
+    latest: Vec<u64>,
+}
+
+impl Neighbours {
+    fn of(trace: &Trace, facts: &TraceFacts, parent: usize) -> Self {
+        let children = || facts.tree.children[parent].iter().map(|child| &trace.spans[*child].span);
+        let mut ends: Vec<u64> = children().map(|span| span.end_unix_nano).collect();
+        ends.sort_unstable();
+        let mut reached = 0;
+        let latest = children().map(|span| {
+            reached = span.end_unix_nano.max(reached);
+            reached
+        });
+        // Children are in order of start.
+        Self { latest: latest.collect(), starts: children().map(|span| span.start_unix_nano).collect(), ends }
+    }
+
+    /// Whether some child began before this moment and ends after it.
+    fn is_covered(&self, at: u64) -> bool {
+        let begun = self.starts.partition_point(|start| *start < at);
+        begun.checked_sub(1).and_then(|last| self.latest.get(last)).is_some_and(|end| *end > at)
+    }
+
+    /// Gaps in the caller before and after one of its calls, up to its neighbours or its own ends.
+    fn around(&self, caller: &Span, call: &Span) -> (u64, u64) {
+        let ended = self.ends.partition_point(|end| *end <= call.start_unix_nano).checked_sub(1);
+        let ended = ended.and_then(|last| self.ends.get(last)).copied().unwrap_or(0);
+        let next = self.starts.partition_point(|start| *start < call.end_unix_nano);
+        let begins = self.starts.get(next).copied().unwrap_or(u64::MAX);
+        let before = call.start_unix_nano.saturating_sub(ended.max(caller.start_unix_nano));
+        let after = begins.min(caller.end_unix_nano).saturating_sub(call.end_unix_nano);
+        let free = |at: u64, gap: u64| if self.is_covered(at) { 0 } else { gap };
+        (free(call.start_unix_nano, before), free(call.end_unix_nano, after))
+    }
 }
 
 #[cfg(test)]

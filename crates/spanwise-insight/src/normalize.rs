@@ -84,6 +84,97 @@ pub fn name(text: &str) -> String {
     out
 }
 
+/// A command of a key-value store: its name and first key; what else it carries is `?`. `SET user:42 {"a":1}` is
+/// `SET user:{id} ?`.
+pub fn command(text: &str) -> String {
+    let mut words = text.split_whitespace();
+    let first = words.next().unwrap_or_default();
+    let Some(key) = words.next() else { return name(first) };
+    let more = if words.next().is_some() { " ?" } else { "" };
+    format!("{first} {}{more}", name(key))
+}
+
+/// A query that is a document, as MongoDB and Elasticsearch have them: values are `?`, but for the first one, which
+/// says what is asked of which collection. Works on documents that were cut off as well.
+pub fn document(text: &str) -> String {
+    let text = bounded(text, SQL_BYTES);
+    let bytes = text.as_bytes();
+    let mut out = String::with_capacity(text.len().min(1024));
+    let (mut at, mut values) = (0, 0);
+    let mut value = |out: &mut String, literal: &str, is_text: bool| {
+        values += 1;
+        // A list of values is one.
+        match (values == 1 && is_text, out.ends_with("?, ") || out.ends_with("?,")) {
+            (true, _) => out.push_str(&name(literal)),
+            (false, true) => out.truncate(out.trim_end_matches([',', ' ']).len()),
+            (false, false) => out.push('?'),
+        }
+    };
+    while at < bytes.len() {
+        let rest = &text[at..];
+        match bytes[at] {
+            quote @ (b'"' | b'\'') => {
+                let len = json_text(&bytes[at..], quote);
+                let is_key = rest[len..].trim_start().starts_with(':');
+                match is_key {
+                    true => out.push_str(&rest[..len]),
+                    false => value(&mut out, &rest[..len], true),
+                }
+                at += len;
+            }
+            b'0'..=b'9' | b'-' => {
+                let is_number = |b: &&u8| b.is_ascii_alphanumeric() || matches!(**b, b'.' | b'-' | b'+');
+                let len = bytes[at..].iter().take_while(is_number).count().max(1);
+                value(&mut out, &rest[..len], false);
+                at += len;
+            }
+            byte if byte.is_ascii_alphabetic() || byte == b'_' || byte == b'$' => {
+                let is_word = |b: &&u8| b.is_ascii_alphanumeric() || matches!(**b, b'_' | b'$' | b'.');
+                let len = bytes[at..].iter().take_while(is_word).count().max(1);
+                match &rest[..len] {
+                    "true" | "false" | "null" => value(&mut out, &rest[..len], false),
+                    word => out.push_str(word),
+                }
+                at += len;
+            }
+            b' ' | b'\t' | b'\n' | b'\r' => {
+                if !out.ends_with(' ') {
+                    out.push(' ');
+                }
+                at += 1;
+            }
+            _ => {
+                let len = rest.chars().next().map_or(1, char::len_utf8);
+                out.push_str(&rest[..len]);
+                at += len;
+            }
+        }
+    }
+    out
+}
+
+/// Length of a text in JSON, its quotes included.
+fn json_text(bytes: &[u8], quote: u8) -> usize {
+    let mut at = 1;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'\\' => at += 2,
+            byte if byte == quote => return at + 1,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// The beginning of a text, cut at a character.
+fn bounded(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 /// Whether a text begins as an SQL statement does.
 pub fn is_sql(text: &str) -> bool {
     const VERBS: [&str; 20] = [
@@ -100,11 +191,7 @@ const SQL_BYTES: usize = 16 << 10;
 /// A statement with literals and parameters as `?`, lists of them as one, comments and line ends gone. Works on
 /// statements that were cut off as well.
 pub fn sql(text: &str) -> String {
-    let mut end = text.len().min(SQL_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let text = &text[..end];
+    let text = bounded(text, SQL_BYTES);
     let bytes = text.as_bytes();
     let mut out = Tokens { text: String::with_capacity(text.len()), glue: true };
     let mut at = 0;
@@ -127,8 +214,21 @@ pub fn sql(text: &str) -> String {
                 out.word(&text[at..at + len]);
                 at += len;
             }
+            b'[' if bracketed(&bytes[at..], &out).is_some() => {
+                let len = bracketed(&bytes[at..], &out).unwrap_or(1);
+                out.word(&text[at..at + len]);
+                at += len;
+            }
             b'0'..=b'9' => {
-                at += bytes[at..].iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'.').count();
+                at += number(&bytes[at..]);
+                out.placeholder();
+            }
+            b'.' if bytes.get(at + 1).is_some_and(u8::is_ascii_digit) && !out.ends_in_name() => {
+                at += 1 + number(&bytes[at + 1..]);
+                out.placeholder();
+            }
+            b'$' if dollar_quoted(rest).is_some() => {
+                at += dollar_quoted(rest).unwrap_or(1);
                 out.placeholder();
             }
             b'?' => {
@@ -151,6 +251,12 @@ pub fn sql(text: &str) -> String {
                 let word = |b: &&u8| b.is_ascii_alphanumeric() || **b == b'_' || **b >= 0x80 || **b == b'.';
                 let len = bytes[at..].iter().take_while(word).count();
                 let found = &text[at..at + len];
+                // `N'text'`, `E'text'`, `X'ff'`: the letter belongs to the literal.
+                if bytes.get(at + len) == Some(&b'\'') && matches!(found, "N" | "n" | "E" | "e" | "X" | "x" | "B" | "b")
+                {
+                    at += len;
+                    continue;
+                }
                 match found.to_ascii_uppercase().as_str() {
                     "TRUE" | "FALSE" => out.placeholder(),
                     _ => out.word(found),
@@ -172,12 +278,15 @@ pub fn sql(text: &str) -> String {
     done
 }
 
-/// Length of a quoted text, its quotes included; a doubled quote or a backslash keeps it open.
+/// Length of a quoted text, its quotes included; a doubled quote keeps it open. So does a backslash before the quote,
+/// unless what follows is what follows a literal: some dialects know no backslashes.
 fn quoted(bytes: &[u8], quote: u8) -> usize {
     let mut at = 1;
     while at < bytes.len() {
-        if bytes[at] == b'\\' {
-            at += 2;
+        if bytes[at] == b'\\' && quote == b'\'' {
+            let is_end = bytes.get(at + 1) == Some(&quote)
+                && bytes.get(at + 2).is_none_or(|next| matches!(next, b',' | b')' | b';' | b' ' | b'\n'));
+            at += if is_end { 1 } else { 2 };
         } else if bytes[at] != quote {
             at += 1;
         } else if bytes.get(at + 1) == Some(&quote) {
@@ -189,6 +298,44 @@ fn quoted(bytes: &[u8], quote: u8) -> usize {
     bytes.len()
 }
 
+/// Length of `[a name]` as SQL Server quotes them; `a[1]` is an element of an array.
+fn bracketed(bytes: &[u8], out: &Tokens) -> Option<usize> {
+    let len = bytes.iter().position(|byte| *byte == b']')? + 1;
+    let is_name = bytes.get(1).is_some_and(|first| first.is_ascii_alphabetic() || *first == b'_');
+    let is_element = out.glue && out.ends_in_name() && !out.text.ends_with('.');
+    (is_name && !is_element).then_some(len)
+}
+
+/// Length of a number, an exponent with its sign included.
+fn number(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    let is_hex = bytes.first() == Some(&b'0') && matches!(bytes.get(1), Some(b'x' | b'X'));
+    while let Some(byte) = bytes.get(at) {
+        let is_exponent = !is_hex
+            && matches!(byte, b'e' | b'E')
+            && matches!(bytes.get(at + 1), Some(b'+' | b'-'))
+            && bytes.get(at + 2).is_some_and(u8::is_ascii_digit);
+        match byte {
+            _ if is_exponent => at += 2,
+            byte if byte.is_ascii_alphanumeric() || *byte == b'.' || *byte == b'_' => at += 1,
+            _ => break,
+        }
+    }
+    at
+}
+
+/// Length of `$$text$$` or `$tag$text$tag$`.
+fn dollar_quoted(text: &str) -> Option<usize> {
+    let tag_len = text[1..].find('$')? + 2;
+    let tag = &text[..tag_len];
+    let is_tag = tag[1..tag_len - 1].bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && !tag.as_bytes().get(1).is_some_and(u8::is_ascii_digit);
+    if !is_tag {
+        return None;
+    }
+    Some(text[tag_len..].find(tag).map_or(text.len(), |end| tag_len + end + tag_len))
+}
+
 struct Tokens {
     text: String,
     /// The next token follows without a space, as far as it may.
@@ -196,6 +343,10 @@ struct Tokens {
 }
 
 impl Tokens {
+    fn ends_in_name(&self) -> bool {
+        self.text.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | ']' | '"' | '`' | '.'))
+    }
+
     fn word(&mut self, word: &str) {
         let sticks = self.text.ends_with(['(', '.']) || self.text.ends_with("::") || self.text.is_empty();
         let is_signed = self.glue && self.text.ends_with(['-', '+']);
@@ -272,6 +423,35 @@ mod tests {
     }
 
     #[test]
+    fn commands_and_documents_lose_their_values() {
+        for (text, expected) in [
+            ("GET cart:5", "GET cart:{id}"),
+            ("SET user:42 {\"a\": 1} EX 60", "SET user:{id} ?"),
+            ("MGET a:1 a:2 a:3", "MGET a:{id} ?"),
+            ("PING", "PING"),
+        ] {
+            assert_eq!(command(text), expected, "{text}");
+        }
+        for (text, expected) in [
+            (
+                r#"{"find": "carts", "filter": {"_id": 7, "ok": true}}"#,
+                r#"{"find": "carts", "filter": {"_id": ?, "ok": ?}}"#,
+            ),
+            (
+                r#"{"find": "carts", "filter": {"_id": {"$in": [1, 2, 3]}}}"#,
+                r#"{"find": "carts", "filter": {"_id": {"$in": [?]}}}"#,
+            ),
+            (
+                r#"{"aggregate":"t","pipeline":[{"$match":{"a":"x\"y"}}"#,
+                r#"{"aggregate":"t","pipeline":[{"$match":{"a":?}}"#,
+            ),
+            (r#"{"find": "cut", "filter": {"name": "unfini"#, r#"{"find": "cut", "filter": {"name": ?"#),
+        ] {
+            assert_eq!(document(text), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn statements_lose_their_literals() {
         for (text, expected) in [
             ("SELECT * FROM items WHERE id = 5", "SELECT * FROM items WHERE id = ?"),
@@ -283,10 +463,33 @@ mod tests {
             ("SELECT count(*) FROM \"T\" WHERE a >= -1.5e3", "SELECT count(*) FROM \"T\" WHERE a >= ?"),
             ("SELECT x::int FROM t WHERE n = %s AND m = :m", "SELECT x::int FROM t WHERE n = ? AND m = ?"),
             ("UPDATE t SET a = 'unfinished", "UPDATE t SET a = ?"),
+            ("SELECT [id] FROM [dbo].[items] WHERE [id] = @p1", "SELECT [id] FROM [dbo].[items] WHERE [id] = ?"),
+            ("SELECT tags[1] FROM t WHERE a = ARRAY[1,2]", "SELECT tags [ ? ] FROM t WHERE a = ARRAY [ ? ]"),
+            (
+                "SELECT a FROM t WHERE n = N'x' AND e = E'it\\'s' AND b = 1.5e-3",
+                "SELECT a FROM t WHERE n = ? AND e = ? AND b = ?",
+            ),
+            ("SELECT a FROM t WHERE p = 'C:\\' AND q = 2", "SELECT a FROM t WHERE p = ? AND q = ?"),
+            ("SELECT $tag$it's$tag$, $1 FROM t", "SELECT ? FROM t"),
+            ("SELECT a FROM t WHERE id = :1 AND x = :name", "SELECT a FROM t WHERE id = ? AND x = ?"),
+            ("SELECT a FROM t WHERE x < .5 AND t.y = 0xFF", "SELECT a FROM t WHERE x < ? AND t.y = ?"),
         ] {
             assert_eq!(sql(text), expected, "{text}");
         }
         assert_eq!(sql("SELECT ü FROM t WHERE a = 'ß'"), "SELECT ü FROM t WHERE a = ?");
         assert!(is_sql(" select 1") && is_sql("WITH x AS (SELECT 1)") && !is_sql("GET user:1") && !is_sql("selection"));
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn nothing_panics_on_any_text(text in "\\PC{0,60}", more in "[\\[\\]'\"`$:@%?(),.0-9eEx a-z\\\\-]{0,60}") {
+            for text in [&text, &more] {
+                let _ = (path(text), name(text), command(text), document(text), is_sql(text));
+                // What is left can be read again.
+                let _ = sql(&sql(text));
+            }
+        }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use spanwise_model::{SpanKind, StatusCode, Trace};
+use spanwise_model::{SpanKind, StatusCode, Trace, semconv};
 
-use crate::calls::{Call, Category};
+use crate::calls::{Call, Category, attribute, is_nameless, target};
 use crate::facts::TraceFacts;
-use crate::thresholds::{REPEATS, RETRIES, SERIAL, WRAPPERS};
+use crate::thresholds::{REPEATS, RETRIES, SERIAL, TURNS, WRAPPERS};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RepetitionKind {
@@ -23,8 +23,11 @@ pub struct Repetition {
     pub caller: usize,
     /// The calls, by start.
     pub calls: Vec<usize>,
-    /// Time on the critical path that the calls and all below them take.
+    /// Time on the critical path that the calls and all below them take; of retries the waits between them too.
     pub critical_ns: u64,
+    /// Groups that take turns with this one, its own place among them: one loop that makes several calls. The number
+    /// is that of the loop's first group.
+    pub turn: usize,
 }
 
 /// Caller, operation, system and peer: what makes calls the same.
@@ -44,7 +47,10 @@ pub fn repetitions(trace: &Trace, facts: &TraceFacts, calls: &[Call]) -> Vec<Rep
                 continue;
             }
             if let Some(caller) = ancestor(trace, facts, calls, place, depth) {
-                let key = (caller, call.operation.as_str(), call.system.as_deref(), call.peer.as_deref());
+                // Replicas of a store are one, and so are addresses of a host.
+                let peer =
+                    call.peer.as_deref().filter(|peer| call.category != Category::Database && !is_nameless(peer));
+                let key = (caller, call.operation.as_str(), call.system.as_deref(), peer);
                 groups.entry(key).or_default().push(place);
             }
         }
@@ -54,11 +60,47 @@ pub fn repetitions(trace: &Trace, facts: &TraceFacts, calls: &[Call]) -> Vec<Rep
             places.sort_by_key(|place| (trace.spans[*place].span.start_unix_nano, *place));
             let Some(kind) = judge(trace, calls, &places) else { continue };
             places.iter().for_each(|place| claimed[*place] = true);
-            let critical_ns = places.iter().map(|place| below[*place]).sum();
-            found.push(Repetition { kind, caller, calls: places, critical_ns });
+            let own: u64 = places.iter().map(|place| below[*place]).sum();
+            let critical_ns = match kind {
+                RepetitionKind::RetryStorm if own > 0 => {
+                    let (start, end) = window(trace, &places);
+                    end - start
+                }
+                _ => own,
+            };
+            found.push(Repetition { kind, caller, calls: places, critical_ns, turn: found.len() });
         }
     }
+    take_turns(trace, &mut found);
     found
+}
+
+/// First start and last end.
+fn window(trace: &Trace, places: &[usize]) -> (u64, u64) {
+    let spans = || places.iter().map(|place| &trace.spans[*place].span);
+    let start = spans().map(|span| span.start_unix_nano).min().unwrap_or(0);
+    (start, spans().map(|span| span.end_unix_nano).max().unwrap_or(0).max(start))
+}
+
+/// Marks groups of one caller that lie in the same stretch of time: a loop of several calls.
+fn take_turns(trace: &Trace, found: &mut [Repetition]) {
+    let windows: Vec<(u64, u64)> = found.iter().map(|group| window(trace, &group.calls)).collect();
+    let mut by_caller: HashMap<(usize, RepetitionKind), Vec<usize>> = HashMap::new();
+    for (number, group) in found.iter().enumerate() {
+        by_caller.entry((group.caller, group.kind)).or_default().push(number);
+    }
+    for mut numbers in by_caller.into_values() {
+        numbers.sort_by_key(|number| (windows[*number], *number));
+        for pair in 1..numbers.len() {
+            let (before, here) = (numbers[pair - 1], numbers[pair]);
+            let ((_, end), (start, own_end)) = (windows[before], windows[here]);
+            let shared = end.min(own_end).saturating_sub(start) as f64;
+            let shorter = (end - windows[before].0).min(own_end - start).max(1) as f64;
+            if shared >= TURNS * shorter {
+                found[here].turn = found[before].turn;
+            }
+        }
+    }
 }
 
 /// Critical time of each span and all below it.
@@ -88,8 +130,15 @@ fn is_call(trace: &Trace, facts: &TraceFacts, calls: &[Call], place: usize) -> b
     if calls[place].is_outgoing {
         return !is_inner;
     }
-    let parent_is_client = facts.tree.parent[place].is_some_and(|parent| calls[parent].is_outgoing);
-    trace.spans[place].span.kind == SpanKind::Server && facts.tree.parent[place].is_some() && !parent_is_client
+    let Some(parent) = facts.tree.parent[place] else { return false };
+    let kind = trace.spans[place].span.kind;
+    let is_answer = kind == SpanKind::Server || (kind != SpanKind::Consumer && !is_same_service(trace, parent, place));
+    is_answer && !calls[parent].is_outgoing
+}
+
+fn is_same_service(trace: &Trace, a: usize, b: usize) -> bool {
+    let (a, b) = (&trace.spans[a].resource, &trace.spans[b].resource);
+    std::sync::Arc::ptr_eq(a, b) || a.service_name() == b.service_name()
 }
 
 /// The span `depth` wrappers above a call; wrappers are spans of the caller's own service that call nobody themselves.
@@ -109,7 +158,10 @@ fn ancestor(trace: &Trace, facts: &TraceFacts, calls: &[Call], place: usize, dep
 fn judge(trace: &Trace, calls: &[Call], places: &[usize]) -> Option<RepetitionKind> {
     let spans = || places.iter().map(|place| &trace.spans[*place].span);
     let failed = spans().filter(|span| span.status.code == StatusCode::Error).count();
-    if places.len() >= RETRIES && failed + 1 >= places.len() && serial_share(trace, places) >= SERIAL {
+    // Failures of different things are not tries of one.
+    let same = places.first().map(|first| target(&trace.spans[*first]));
+    let is_one = || places.iter().all(|place| Some(target(&trace.spans[*place])) == same);
+    if places.len() >= RETRIES && failed + 1 >= places.len() && is_one() && serial_share(trace, places) >= SERIAL {
         return Some(RepetitionKind::RetryStorm);
     }
     if places.len() < REPEATS || is_paging(trace, calls, places) {
@@ -133,22 +185,66 @@ fn serial_share(trace: &Trace, places: &[usize]) -> f64 {
 
 /// Walking a list page by page is how lists are read.
 fn is_paging(trace: &Trace, calls: &[Call], places: &[usize]) -> bool {
-    const PARAMETERS: [&str; 10] =
-        ["page", "offset", "cursor", "page_token", "pagetoken", "after", "start", "skip", "from", "marker"];
+    const PARAMETERS: [&str; 16] = [
+        "page",
+        "page_number",
+        "pagenumber",
+        "offset",
+        "cursor",
+        "page_token",
+        "pagetoken",
+        "nexttoken",
+        "after",
+        "before",
+        "start",
+        "skip",
+        "from",
+        "marker",
+        "continue",
+        "since_id",
+    ];
     let Some(first) = places.first() else { return false };
     match calls[*first].category {
-        Category::Database => calls[*first].operation.to_ascii_uppercase().contains(" OFFSET "),
+        Category::Database => is_paged_query(&calls[*first].operation, target(&trace.spans[*first])),
         Category::Http => places.iter().all(|place| {
             let attributes = &trace.spans[*place].span.attributes;
-            let urls = ["url.full", "http.url", "url.query", "http.target"];
-            let values = urls.iter().filter_map(|key| crate::calls::attribute(attributes, key)?.as_str());
-            values.flat_map(|url| url.rsplit('?').next().unwrap_or_default().split('&')).any(|pair| {
+            let values = semconv::URL_WITH_QUERY.iter().filter_map(|key| attribute(attributes, key)?.as_str());
+            // A name may be all there is.
+            let name = Some(trace.spans[*place].span.name.as_str()).filter(|name| name.contains('?'));
+            values.chain(name).flat_map(|url| url.rsplit('?').next().unwrap_or_default().split('&')).any(|pair| {
                 let key = pair.split('=').next().unwrap_or_default().to_ascii_lowercase();
                 PARAMETERS.contains(&key.as_str())
             })
         }),
+        Category::Rpc => {
+            let name = calls[*first].operation.to_ascii_lowercase();
+            name.ends_with("nextpage") || name.ends_with("getmore") || name.ends_with("fetchnext")
+        }
         _ => false,
     }
+}
+
+/// A page of a list by offset, by a cursor, or from a key onwards in that key's order.
+fn is_paged_query(operation: &str, statement: &str) -> bool {
+    let upper = operation.to_ascii_uppercase();
+    let first = upper.split_whitespace().next().unwrap_or_default();
+    if upper.contains(" OFFSET ") || ["GETMORE", "SCAN", "HSCAN", "SSCAN", "ZSCAN", "FETCH"].contains(&first) {
+        return true;
+    }
+    if first == "REDIS" || first == "MONGO" || upper.starts_with('{') {
+        return upper.contains("SCAN ") || upper.contains("GETMORE");
+    }
+    let from_a_key = upper.contains(" > ?") || upper.contains(" < ?");
+    let limited = upper.contains(" LIMIT ?")
+        || upper.contains(" TOP ?")
+        || upper.contains(" FETCH FIRST ")
+        || upper.contains(" FETCH NEXT ");
+    // One row is no page: the latest price before a date, for each of many.
+    let statement = statement.to_ascii_uppercase();
+    let is_one_row = statement.trim_end_matches([';', ' ']).ends_with("LIMIT 1")
+        || statement.contains(" TOP 1 ")
+        || statement.contains("FETCH FIRST 1 ROW");
+    from_a_key && limited && upper.contains(" ORDER BY ") && !is_one_row
 }
 
 #[cfg(test)]
@@ -213,13 +309,24 @@ mod tests {
         });
         assert_eq!(groups.len(), 2);
         assert!(groups.iter().all(|group| group.caller == 0 && group.calls.len() == 5));
+        // They take turns: one loop.
+        assert!(groups.iter().all(|group| group.turn == 0));
     }
 
     #[test]
     fn paging_and_retries_are_something_else() {
         let mut spans = vec![(1, 0, 0, 200)];
         spans.extend(serial(6, 10, 1));
-        assert!(find(&spans, |id| (id >= 10).then_some("SELECT * FROM t LIMIT 10 OFFSET 20")).is_empty());
+        for page in [
+            "SELECT * FROM t LIMIT 10 OFFSET 20",
+            "SELECT * FROM t WHERE id > 7 ORDER BY id LIMIT 100",
+            "SELECT TOP 100 * FROM t WHERE id > 7 ORDER BY id",
+            "FETCH FORWARD 50 FROM c1",
+        ] {
+            assert!(find(&spans, |id| (id >= 10).then_some(page)).is_empty(), "{page}");
+        }
+        let one_row = "SELECT p FROM t WHERE item = 3 AND at < 7 ORDER BY at DESC LIMIT 1";
+        assert_eq!(find(&spans, |id| (id >= 10).then_some(one_row)).len(), 1);
         let mut failing = trace(&spans[..4]);
         for span in &mut failing.spans[1..] {
             span.span.kind = SpanKind::Client;

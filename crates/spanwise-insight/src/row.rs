@@ -7,10 +7,14 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 use spanwise_model::{SpanKind, StatusCode, Trace, TraceId, Value};
 
 use crate::calls::{Call, Category, call};
-use crate::facts::{TraceFacts, trace_facts};
+use crate::clock::aligned;
+use crate::critical_path::Mode;
+use crate::facts::{TraceFacts, facts_of_tree};
 use crate::hidden::hidden_errors;
 use crate::ledger::ledger;
 use crate::repetition::{RepetitionKind, critical_below, repetitions};
+use crate::tree::Tree;
+use crate::weight::adjusted_count;
 
 /// Texts by number: names repeat in every trace.
 #[derive(Default)]
@@ -59,6 +63,8 @@ pub struct RowRepetition {
     pub callee: Callee,
     pub count: u32,
     pub critical_ns: u64,
+    /// Repetitions of one trace with the same number take turns: one loop that makes several calls.
+    pub turn: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -105,21 +111,32 @@ pub struct RowParts {
     pub before_ns: u64,
     pub between_ns: u64,
     pub after_ns: u64,
-    /// On the wire to the one blamed and back.
+    /// On the wire to the one blamed and back, and there alone.
     pub wire_ns: u64,
+    pub wire_out_ns: u64,
     /// Numbers that say how much was handled: rows, bytes, items.
     pub sizes: Vec<(Name, f64)>,
 }
 
-/// One trace.
+/// One trace: all that findings over many are made of, and the only per-trace result. Whoever keeps rows keeps these.
+///
+/// Stable: the meaning of each field, that rows of the same trace are equal whatever order its spans came in (up to the
+/// numbers of names), and that a later row of the same trace, made of more of its spans, replaces the earlier one as a
+/// whole. Not stable: the set of fields, which grows. A stored row therefore bears [`ROW_VERSION`], and rows of other
+/// versions are made anew from the spans.
 #[derive(Debug, Clone)]
 pub struct TraceRow {
     pub trace_id: TraceId,
     pub start_unix_nano: u64,
+    /// Of the root, or from first start to last end without one.
     pub duration_ns: u64,
     pub spans: u32,
-    /// The root's, or that of the earliest server span where the root is missing.
+    /// Traces it stands for, itself included, where others were sampled away: see [`crate::weight`].
+    pub weight: f64,
+    /// The root's, or that of the earliest root where the true one is missing.
     pub entry: Operation,
+    /// The entry is a span without a parent; otherwise its parent was not received.
+    pub is_rooted: bool,
     pub shape: u64,
     pub repetitions: Vec<RowRepetition>,
     pub hidden: Vec<RowHidden>,
@@ -127,11 +144,14 @@ pub struct TraceRow {
     pub parts: Vec<RowParts>,
     /// Key and value of attributes of any span, each once, in order.
     pub attributes: Vec<(Name, Name)>,
-    /// Operations on its critical path and their time there, longest first.
+    /// Operations of all its spans and their time on the critical path, longest first.
     pub branches: Vec<(Operation, u64)>,
     /// Peers that were called by name, and whether they answered with spans.
     pub peers: Vec<(Name, bool)>,
 }
+
+/// Changes when a field is added, or when the same spans give another row.
+pub const ROW_VERSION: u32 = 2;
 
 /// Attributes kept of one trace: beyond it a trace is no example of anything in particular.
 const ATTRIBUTES: usize = 256;
@@ -140,7 +160,10 @@ const VALUE_BYTES: usize = 128;
 
 /// Reads one trace. `None` when it has no span that could be an entry point.
 pub fn trace_row(trace: &Trace, names: &mut Names) -> Option<TraceRow> {
-    let facts = trace_facts(trace);
+    let tree = Tree::of(trace);
+    let aligned = aligned(trace, &tree);
+    let trace = &*aligned;
+    let facts = facts_of_tree(trace, tree, Mode::Spanwise);
     let calls: Vec<Call> = trace.spans.iter().map(call).collect();
     let root = facts.root?;
     let services: Vec<Name> = trace.spans.iter().map(|span| names.number(span.resource.service_name())).collect();
@@ -165,16 +188,18 @@ pub fn trace_row(trace: &Trace, names: &mut Names) -> Option<TraceRow> {
         }
     };
     let mut repeats = Vec::new();
-    for group in repetitions(trace, &facts, &calls) {
+    let groups = repetitions(trace, &facts, &calls);
+    for group in &groups {
         repeats.push(RowRepetition {
             kind: group.kind,
             caller: operations[group.caller],
             callee: callee(group.calls[0], names),
             count: group.calls.len() as u32,
             critical_ns: group.critical_ns,
+            turn: group.turn as u32,
         });
     }
-    let hidden = hidden_errors(trace, &facts).into_iter().map(|error| RowHidden {
+    let hidden = hidden_errors(trace, &facts, &calls, &groups).into_iter().map(|error| RowHidden {
         born: operations[error.born],
         swallowed_by: operations[error.swallowed_by],
         critical_ns: below[error.top],
@@ -193,7 +218,9 @@ pub fn trace_row(trace: &Trace, names: &mut Names) -> Option<TraceRow> {
         start_unix_nano: facts.start_unix_nano,
         duration_ns: facts.duration_ns,
         spans: trace.spans.len() as u32,
+        weight: adjusted_count(trace),
         entry: operations[root],
+        is_rooted: !facts.tree.orphan[root],
         shape: shape(trace, &facts, &calls, root),
         repetitions: repeats,
         hidden,
@@ -243,9 +270,17 @@ fn dependencies(
         let is_inner = facts.tree.parent[place].is_some_and(|parent| calls[parent].category == Category::Database);
         let (dependency, operation, caller, depth) = match (own.is_outgoing, own.category, answering) {
             (true, Category::Database, _) => {
-                let name = own.peer.as_deref().or(own.system.as_deref()).unwrap_or("database");
                 let system = own.system.as_deref().map(|system| names.number(system));
-                let dependency = Dependency { kind: DependencyKind::Store, name: names.number(name), system };
+                // Without a name of its own a store is its caller's: two services' databases are not one.
+                let name = match own.peer.as_deref() {
+                    Some(peer) => names.number(peer),
+                    None => {
+                        let system = own.system.as_deref().unwrap_or("database");
+                        let name = format!("{system} of {}", names.text(services[place]));
+                        names.number(&name)
+                    }
+                };
+                let dependency = Dependency { kind: DependencyKind::Store, name, system };
                 (dependency, operations[place].operation, services[place], hops[place] + 1)
             }
             (true, _, Some(child)) => {
@@ -267,18 +302,26 @@ fn dependencies(
         if (dependency.kind == DependencyKind::Service && dependency.name == entry) || is_inner {
             continue;
         }
-        let entry = found.entry(dependency).or_insert_with(|| RowDependency {
-            dependency,
-            operation,
-            critical_ns: 0,
-            callers: Vec::new(),
-            depth,
-        });
-        entry.critical_ns += facts.spans[place].critical_ns;
-        entry.depth = entry.depth.min(depth);
-        let is_self = dependency.kind == DependencyKind::Service && caller == dependency.name;
-        if !is_self && !entry.callers.contains(&caller) {
-            entry.callers.push(caller);
+        let mut add = |dependency: Dependency, operation: Name, depth: u32| {
+            let part = found.entry(dependency).or_insert_with(|| RowDependency {
+                dependency,
+                operation,
+                critical_ns: 0,
+                callers: Vec::new(),
+                depth,
+            });
+            part.critical_ns += facts.spans[place].critical_ns;
+            part.depth = part.depth.min(depth);
+            let is_self = dependency.kind == DependencyKind::Service && caller == dependency.name;
+            if !is_self && !part.callers.contains(&caller) {
+                part.callers.push(caller);
+            }
+        };
+        add(dependency, operation, depth);
+        // What a service waits for its own store is its own time as well.
+        if dependency.kind == DependencyKind::Store && services[place] != entry {
+            let service = Dependency { kind: DependencyKind::Service, name: services[place], system: None };
+            add(service, operations[place].operation, hops[place]);
         }
     }
     (found.into_values().collect(), peers)
@@ -302,11 +345,11 @@ fn parts(
     for place in 0..trace.spans.len() {
         let span = &trace.spans[place].span;
         let is_operation = matches!(span.kind, SpanKind::Server | SpanKind::Consumer) || facts.root == Some(place);
-        let outgoing = || facts.tree.children[place].iter().copied().filter(|child| calls[*child].is_outgoing);
-        if !(is_operation || span.duration_ns() >= least_ns) || calls[place].is_outgoing || outgoing().next().is_none()
-        {
+        if !(is_operation || span.duration_ns() >= least_ns) || calls[place].is_outgoing {
             continue;
         }
+        let within = outgoing_below(facts, calls, operations, place);
+        let outgoing = || within.iter().copied();
         let longest = |places: &mut dyn Iterator<Item = usize>| {
             places.max_by_key(|child| (trace.spans[*child].span.duration_ns(), std::cmp::Reverse(*child)))
         };
@@ -337,6 +380,7 @@ fn parts(
             between_ns: facts.spans[place].self_ns.saturating_sub(before_ns + after_ns),
             after_ns,
             wire_ns: entries.get(&blamed).map_or(0, |entry| entry.wire_total_ns),
+            wire_out_ns: entries.get(&blamed).map_or(0, |entry| entry.wire_out_ns),
             sizes,
         };
         // Of several of one operation the longest stands for the trace.
@@ -349,8 +393,26 @@ fn parts(
     parts
 }
 
+/// Calls that a span makes itself or behind at most two spans of its own service.
+fn outgoing_below(facts: &TraceFacts, calls: &[Call], operations: &[Operation], place: usize) -> Vec<usize> {
+    let mut found = Vec::new();
+    let mut level = vec![place];
+    for _ in 0..=crate::thresholds::WRAPPERS {
+        let mut next = Vec::new();
+        for child in level.iter().flat_map(|above| &facts.tree.children[*above]).copied() {
+            if calls[child].is_outgoing {
+                found.push(child);
+            } else if operations[child].service == operations[place].service {
+                next.push(child);
+            }
+        }
+        level = next;
+    }
+    found
+}
+
 /// Attributes whose values follow from the outcome or differ from machine to machine without a cause in the request.
-fn tells_nothing(key: &str) -> bool {
+pub(crate) fn tells_nothing(key: &str) -> bool {
     const WORDS: [&str; 14] = [
         "status_code",
         "exception.",
@@ -370,7 +432,7 @@ fn tells_nothing(key: &str) -> bool {
     WORDS.iter().any(|word| key.contains(word))
 }
 
-fn attributes(trace: &Trace, names: &mut Names) -> Vec<(Name, Name)> {
+pub(crate) fn attributes(trace: &Trace, names: &mut Names) -> Vec<(Name, Name)> {
     let mut found = Vec::new();
     let mut add = |key: &str, value: &str, names: &mut Names| {
         if value.len() <= VALUE_BYTES && found.len() < 4 * ATTRIBUTES && !tells_nothing(key) {

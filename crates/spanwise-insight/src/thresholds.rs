@@ -9,6 +9,9 @@ pub const SERIAL: f64 = 0.8;
 /// Spans between a loop and its calls: a repository's method and an ORM's.
 pub const WRAPPERS: usize = 2;
 
+/// Share of the shorter one's time in which two repeated calls must take turns to be one loop.
+pub const TURNS: f64 = 0.8;
+
 /// Traces of an entry point before anything is said of it.
 pub const SEEN: usize = 20;
 /// Traces that have the problem: fewer are an anecdote.
@@ -22,6 +25,8 @@ pub const CRITICAL_MS: f64 = 1.0;
 /// A count that is the same in so many traces, and small, is a sequence that somebody wrote out.
 pub const CONSTANT_IN: usize = 20;
 pub const CONSTANT_UP_TO: usize = 8;
+/// Share of the traces that must have that very count.
+pub const CONSTANT_SHARE: f64 = 0.95;
 
 /// Share of the critical path from which a dependency matters to a trace.
 pub const DEPENDENCY_SHARE: f64 = 0.1;
@@ -42,7 +47,9 @@ pub const TIMES_SLOWER: f64 = 3.0;
 /// Traces of an entry point before a rare path can be told from chance.
 pub const RARE_SEEN: usize = 100;
 /// Most of the traces with the attribute or branch are slow, or it does not explain them.
-pub const RARE_PRECISION: f64 = 0.8;
+pub const RARE_PRECISION: f64 = 0.6;
+/// Different numbers of one attribute beyond which they are sizes, no kinds of requests.
+pub const RARE_NUMBERS: usize = 12;
 /// False discoveries among the attributes tested.
 pub const FALSE_DISCOVERY_RATE: f64 = 0.01;
 /// Values people choose for timeouts, in milliseconds, and how near a duration must lie.
@@ -56,9 +63,26 @@ pub const MISATTRIBUTED_SHARE: f64 = 0.5;
 pub const MISATTRIBUTED_TIMES: f64 = 2.0;
 /// Milliseconds from which it is worth a look.
 pub const MISATTRIBUTED_MS: f64 = 20.0;
+/// Share of the time on the wire that lies before the server's span for it to be a queue in front of the server.
+pub const QUEUE_SHARE: f64 = 0.85;
 /// Rank correlation with a size from which a part of the time grows with it, and traces it takes.
 pub const GROWS: f64 = 0.5;
 pub const GROWS_SEEN: usize = 20;
 
 /// Traces from which a finding is sure.
 pub const SURE: usize = 50;
+
+/// Traces of each side before two sets are compared: below it even a true difference mostly loses against chance.
+pub const COMPARE_SEEN: usize = 20;
+/// From here on the true attribute ranks first nearly always (`docs/adr/0012-findings.md`).
+pub const COMPARE_SURE: usize = 100;
+/// Traces with a value before it is tested: rarer ones only cost power.
+pub const COMPARE_VALUE_SEEN: usize = 5;
+/// False discoveries among the differences shown.
+pub const COMPARE_Q: f64 = 0.05;
+/// Difference of shares below which nobody would act: large numbers make trifles significant.
+pub const COMPARE_DIFFERENCE: f64 = 0.02;
+/// Normalised mutual information from which two attributes say the same.
+pub const COMPARE_SAME: f64 = 0.95;
+/// Differences shown.
+pub const COMPARE_SHOWN: usize = 50;

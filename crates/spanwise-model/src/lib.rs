@@ -5,6 +5,7 @@
 pub mod budget;
 pub mod id;
 pub mod limits;
+pub mod semconv;
 pub mod span;
 pub mod value;
 

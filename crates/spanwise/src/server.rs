@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::mutes_api::Mutes;
-use crate::api::{App, jaeger_api, page_api, tempo_api, web};
+use crate::api::{App, compare_api, jaeger_api, page_api, tempo_api, web};
 use crate::exporter::{self, StoreExporterConfig};
 
 /// What runs without a config.
@@ -215,8 +215,11 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         let guarded = |router: Router<App>| {
             router.layer(axum::middleware::from_fn_with_state(app.clone(), web::guard)).with_state(app.clone())
         };
-        let main =
-            page_api::routes().merge(jaeger_api::routes()).nest("/tempo", tempo_api::routes()).fallback(web::page);
+        let main = page_api::routes()
+            .merge(compare_api::routes())
+            .merge(jaeger_api::routes())
+            .nest("/tempo", tempo_api::routes())
+            .fallback(web::page);
         servers.serve(http, guarded(main));
         let ready_route = Router::new().route("/ready", get(|| async { "ready\n" }));
         servers.serve(tempo, guarded(tempo_api::routes().merge(ready_route)));

@@ -19,7 +19,7 @@ const PARTS: [Part; 4] = [
 
 pub fn find(view: &View<'_>) -> Vec<Finding> {
     let mut groups: BTreeMap<(Operation, Callee), Vec<(usize, &RowParts)>> = BTreeMap::new();
-    for (number, row) in view.rows.iter().enumerate() {
+    for (number, row) in view.numbered() {
         for parts in &row.parts {
             groups.entry((parts.operation, parts.blamed)).or_default().push((number, parts));
         }
@@ -30,19 +30,19 @@ pub fn find(view: &View<'_>) -> Vec<Finding> {
 fn finding(view: &View<'_>, operation: Operation, blamed: Callee, group: &[(usize, &RowParts)]) -> Option<Finding> {
     let rows: Vec<usize> = group.iter().map(|(row, _)| *row).collect();
     let seen = view.seen(&rows);
-    if rows.len() < thresholds::SEEN || !view.is_enough(rows.len(), seen) {
+    if rows.len() < thresholds::SEEN || !view.is_enough(&rows, seen) {
         return None;
     }
     let typical = |read: &dyn Fn(&RowParts) -> u64| {
-        statistics::median(group.iter().map(|(_, parts)| read(parts) as f64 / 1e6).collect())
+        view.median(group.iter().map(|(row, parts)| (*row, read(parts) as f64 / 1e6)))
     };
     let (duration_ms, blamed_ms) = (typical(&|parts| parts.duration_ns), typical(&|parts| parts.blamed_ns));
     let found = PARTS.iter().map(|(name, read)| (*name, read, typical(read)));
     let (part, read, actual_ms) = found.max_by(|a, b| a.2.total_cmp(&b.2))?;
     // Time on the wire is part of the call that is blamed.
-    let rest_ms = if part == "wire" { blamed_ms - actual_ms } else { blamed_ms };
-    let share_of_trace = statistics::median(
-        group.iter().map(|(row, parts)| read(parts) as f64 / view.rows[*row].duration_ns.max(1) as f64).collect(),
+    let rest_ms = if part == "wire" { (blamed_ms - actual_ms).max(0.0) } else { blamed_ms };
+    let share_of_trace = view.median(
+        group.iter().map(|(row, parts)| (*row, read(parts) as f64 / view.rows[*row].duration_ns.max(1) as f64)),
     );
     if actual_ms < thresholds::MISATTRIBUTED_MS
         || actual_ms < duration_ms * thresholds::MISATTRIBUTED_SHARE
@@ -51,6 +51,9 @@ fn finding(view: &View<'_>, operation: Operation, blamed: Callee, group: &[(usiz
     {
         return None;
     }
+    // Nearly all of it before the server begins: the request waited in front of it.
+    let is_queue = part == "wire" && typical(&|parts| parts.wire_out_ns) >= actual_ms * thresholds::QUEUE_SHARE;
+    let part = if is_queue { "queue" } else { part };
     let grows_with = grows_with(view, group, read);
     let costs: Vec<u64> = group.iter().map(|(_, parts)| read(parts)).collect();
     let system = blamed.system.map(|system| view.text(system));
@@ -60,6 +63,7 @@ fn finding(view: &View<'_>, operation: Operation, blamed: Callee, group: &[(usiz
         "after" => format!("own time of {} after it", view.operation(operation)),
         "before" => format!("own time of {} before it", view.operation(operation)),
         "between" => format!("own time of {} between its calls", view.operation(operation)),
+        "queue" => "the wait before it begins, on the way to it or in its queue".to_owned(),
         _ => "the wire to it and back".to_owned(),
     };
     let mut evidence = vec![

@@ -5,11 +5,11 @@ mod misattributed;
 mod rare;
 mod repeats;
 mod silent;
-mod statistics;
+pub(crate) mod statistics;
 
 use std::collections::BTreeMap;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -155,18 +155,39 @@ fn sort(findings: &mut [Finding]) {
 }
 
 /// Bits of a trace id that are as good as drawn.
-fn draw(id: &spanwise_model::TraceId) -> u64 {
+pub(crate) fn draw(id: &spanwise_model::TraceId) -> u64 {
     let bytes = id.0.iter().fold(0u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     (bytes ^ bytes >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16
 }
 
+/// Traces of a group: how many were looked at, and how many all of them stand for.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Traces {
+    seen: usize,
+    adjusted: f64,
+}
+
 impl<'a> View<'a> {
     fn new(names: &'a Names, rows: &'a [TraceRow], is_single: bool) -> Self {
+        // Operations that stand below a root somewhere: where one of them heads a trace, the root was lost.
+        let mut below: FxHashSet<Operation> = FxHashSet::default();
+        for row in rows.iter().filter(|row| row.is_rooted) {
+            below.extend(row.branches.iter().map(|(operation, _)| *operation).filter(|other| *other != row.entry));
+        }
         let mut entries: BTreeMap<Operation, Vec<usize>> = BTreeMap::new();
         for (number, row) in rows.iter().enumerate() {
-            entries.entry(row.entry).or_default().push(number);
+            if is_single || row.is_rooted || !below.contains(&row.entry) {
+                entries.entry(row.entry).or_default().push(number);
+            }
         }
         Self { names, rows, entries, is_single }
+    }
+
+    /// Traces whose entry point is known, in order of start.
+    fn numbered(&self) -> Vec<(usize, &'a TraceRow)> {
+        let mut numbers: Vec<usize> = self.entries.values().flatten().copied().collect();
+        numbers.sort_unstable();
+        numbers.into_iter().filter_map(|number| Some((number, self.rows.get(number)?))).collect()
     }
 
     fn text(&self, name: Name) -> &'a str {
@@ -194,12 +215,22 @@ impl<'a> View<'a> {
         missing
     }
 
+    fn traces(&self, rows: &[usize]) -> Traces {
+        Traces { seen: rows.len(), adjusted: rows.iter().map(|row| self.rows[*row].weight).sum() }
+    }
+
     /// The traces of all entry points that these rows have.
-    fn seen(&self, rows: &[usize]) -> usize {
+    fn seen(&self, rows: &[usize]) -> Traces {
         let mut entries: Vec<Operation> = rows.iter().map(|row| self.rows[*row].entry).collect();
         entries.sort_unstable();
         entries.dedup();
-        entries.iter().filter_map(|entry| self.entries.get(entry)).map(Vec::len).sum()
+        let mut sum = Traces::default();
+        for rows in entries.iter().filter_map(|entry| self.entries.get(entry)) {
+            let of_entry = self.traces(rows);
+            sum.seen += of_entry.seen;
+            sum.adjusted += of_entry.adjusted;
+        }
+        sum
     }
 
     /// The entry points of these rows, the one with most of them first.
@@ -212,25 +243,39 @@ impl<'a> View<'a> {
     }
 
     /// Whether so many traces are more than an anecdote.
-    fn is_enough(&self, affected: usize, seen: usize) -> bool {
-        let share = affected as f64 / seen.max(1) as f64;
+    fn is_enough(&self, affected: &[usize], seen: Traces) -> bool {
+        let share = self.traces(affected).adjusted / seen.adjusted.max(1.0);
         self.is_single
-            || (seen >= thresholds::SEEN && affected >= thresholds::AFFECTED && share >= thresholds::AFFECTED_SHARE)
+            || (seen.seen >= thresholds::SEEN
+                && affected.len() >= thresholds::AFFECTED
+                && share >= thresholds::AFFECTED_SHARE)
+    }
+
+    /// The median of a value of these rows, each counted as often as it stands for others.
+    fn median(&self, values: impl Iterator<Item = (usize, f64)>) -> f64 {
+        statistics::weighted_quantile(values.map(|(row, value)| (value, self.rows[row].weight)).collect(), 0.5)
     }
 
     /// A finding about these rows; `cost_ns` is each one's, in the same order.
-    fn finding(&self, draft: Draft, rows: &[usize], seen: usize, cost_ns: &[u64]) -> Finding {
-        let mut costs: Vec<f64> = cost_ns.iter().map(|ns| *ns as f64 / 1e6).collect();
-        costs.sort_by(f64::total_cmp);
+    fn finding(&self, draft: Draft, rows: &[usize], seen: Traces, cost_ns: &[u64]) -> Finding {
+        let costs = || rows.iter().zip(cost_ns).map(|(row, ns)| (*ns as f64 / 1e6, self.rows[*row].weight));
         let cost = Cost {
-            typical_ms: round(statistics::quantile(&costs, 0.5)),
-            p99_ms: round(statistics::quantile(&costs, 0.99)),
-            total_ms: round(costs.iter().sum()),
+            typical_ms: round(statistics::weighted_quantile(costs().collect(), 0.5)),
+            p99_ms: round(statistics::weighted_quantile(costs().collect(), 0.99)),
+            total_ms: round(costs().map(|(ms, weight)| ms * weight).sum()),
         };
         // The dearest traces show the problem best.
         let mut examples: Vec<(u64, usize)> = cost_ns.iter().copied().zip(rows.iter().copied()).collect();
         examples.sort_by_key(|(ns, row)| (std::cmp::Reverse(*ns), self.rows[*row].trace_id));
         let starts = || rows.iter().map(|row| self.rows[*row].start_unix_nano);
+        let affected = self.traces(rows);
+        let mut evidence = draft.evidence;
+        if affected.adjusted > affected.seen as f64 + 0.5 {
+            evidence.push(format!(
+                "sampled: {} traces stand for {:.0}, and {} for {:.0}",
+                affected.seen, affected.adjusted, seen.seen, seen.adjusted
+            ));
+        }
         Finding {
             id: fingerprint(&draft.identity),
             kind: draft.kind,
@@ -238,10 +283,10 @@ impl<'a> View<'a> {
             service: draft.service,
             operation: draft.operation,
             subject: draft.subject,
-            traces_affected: rows.len(),
-            traces_seen: seen,
+            traces_affected: affected.adjusted.round() as usize,
+            traces_seen: seen.adjusted.round() as usize,
             cost,
-            evidence: draft.evidence,
+            evidence,
             examples: examples.iter().take(10).map(|(_, row)| self.rows[*row].trace_id.to_string()).collect(),
             first_seen_unix_nano: starts().min().unwrap_or(0),
             last_seen_unix_nano: starts().max().unwrap_or(0),
@@ -270,7 +315,7 @@ fn fingerprint(parts: &[String]) -> String {
     format!("{hash:016x}")
 }
 
-fn round(value: f64) -> f64 {
+pub(crate) fn round(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 

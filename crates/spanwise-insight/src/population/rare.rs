@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::json;
 
-use super::{Draft, Finding, View, ms, percent, statistics};
+use super::{Draft, Finding, Traces, View, ms, percent, statistics};
 use crate::row::{Name, Operation};
 use crate::thresholds;
 
@@ -16,78 +17,138 @@ enum Trait {
     Branch(Operation),
 }
 
+/// Requests of one entry point that have something in common.
 struct Cohort {
+    entry: Operation,
     what: Trait,
-    /// Positions among the entry point's rows, ascending.
-    members: Vec<u32>,
+    /// Rows, ascending.
+    members: Vec<usize>,
+    /// How many of them are slow.
     slow: usize,
     p_value: f64,
 }
 
-pub fn find(view: &View<'_>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for (entry, rows) in &view.entries {
-        if rows.len() >= thresholds::RARE_SEEN {
-            findings.extend(of_entry(view, *entry, rows));
-        }
-    }
-    findings
+/// What is usual at an entry point.
+struct Usual {
+    median_ms: f64,
+    traces: Traces,
 }
 
-fn of_entry(view: &View<'_>, entry: Operation, rows: &[usize]) -> Vec<Finding> {
-    let duration_ms = |position: u32| view.rows[rows[position as usize]].duration_ns as f64 / 1e6;
-    let median_ms = statistics::median((0..rows.len() as u32).map(duration_ms).collect());
-    let is_slow = |position: u32| duration_ms(position) >= thresholds::TIMES_SLOWER * median_ms;
-    let slow = (0..rows.len() as u32).filter(|position| is_slow(*position)).count();
-    if slow < thresholds::AFFECTED || median_ms <= 0.0 {
-        return Vec::new();
-    }
-    let most = (rows.len() as f64 * thresholds::RARE_SHARE) as usize;
-    let mut members: BTreeMap<Trait, Vec<u32>> = BTreeMap::new();
-    for (position, row) in rows.iter().enumerate() {
-        let row = &view.rows[*row];
-        let attributes = row.attributes.iter().map(|(key, value)| Trait::Attribute(*key, *value));
-        let branches = row.branches.iter().map(|(operation, _)| Trait::Branch(*operation));
-        for what in attributes.chain(branches) {
-            members.entry(what).or_default().push(position as u32);
+pub fn find(view: &View<'_>) -> Vec<Finding> {
+    let mut usual: BTreeMap<Operation, Usual> = BTreeMap::new();
+    let mut tested: Vec<Cohort> = Vec::new();
+    for (entry, rows) in &view.entries {
+        if rows.len() < thresholds::RARE_SEEN {
+            continue;
+        }
+        let median_ms = view.median(rows.iter().map(|row| (*row, duration_ms(view, *row))));
+        if median_ms > 0.0 {
+            usual.insert(*entry, Usual { median_ms, traces: view.traces(rows) });
+            tested.extend(cohorts(view, *entry, rows, median_ms));
         }
     }
-    let rate = slow as f64 / rows.len() as f64;
-    let tested: Vec<Cohort> = members
-        .into_iter()
-        .filter(|(_, members)| (thresholds::AFFECTED..=most).contains(&members.len()))
-        .map(|(what, members)| {
-            let slow = members.iter().filter(|position| is_slow(**position)).count();
-            let p_value = statistics::binomial_tail(slow, members.len(), rate);
-            Cohort { what, members, slow, p_value }
-        })
-        .collect();
+    // All entry points are searched, so all candidates count together.
     let p_values: Vec<f64> = tested.iter().map(|cohort| cohort.p_value).collect();
     let bound = statistics::discovery_bound(&p_values, thresholds::FALSE_DISCOVERY_RATE);
     let mut explaining: Vec<Cohort> = tested
         .into_iter()
         .filter(|cohort| {
-            let cohort_ms = statistics::median(cohort.members.iter().map(|p| duration_ms(*p)).collect());
+            let usual_ms = usual.get(&cohort.entry).map_or(f64::INFINITY, |usual| usual.median_ms);
             cohort.p_value <= bound
                 && cohort.slow as f64 >= cohort.members.len() as f64 * thresholds::RARE_PRECISION
-                && cohort_ms >= thresholds::TIMES_SLOWER * median_ms
+                && cohort.median_ms(view) >= thresholds::TIMES_SLOWER * usual_ms
         })
         .collect();
     // What explains most comes first; of equals an attribute before a branch, the shorter key before the longer.
-    explaining.sort_by_key(|cohort| (std::cmp::Reverse(cohort.slow), cohort.rank(view), cohort.what));
-    let mut findings = Vec::new();
-    let mut explained: Vec<bool> = vec![false; rows.len()];
-    for cohort in &explaining {
-        let fresh = cohort.members.iter().filter(|position| !explained[**position as usize]).count();
+    explaining.sort_by_key(|cohort| (std::cmp::Reverse(cohort.slow), cohort.rank(view), cohort.what, cohort.entry));
+    let mut explained: FxHashSet<usize> = FxHashSet::default();
+    let mut chosen: Vec<usize> = Vec::new();
+    for (number, cohort) in explaining.iter().enumerate() {
+        let fresh = cohort.members.iter().filter(|row| !explained.contains(row)).count();
         // Most of it is another's cohort under another name.
-        if fresh * 2 < cohort.members.len() || fresh < thresholds::AFFECTED {
-            continue;
+        if fresh * 2 >= cohort.members.len() && fresh >= thresholds::AFFECTED {
+            explained.extend(&cohort.members);
+            chosen.push(number);
         }
-        cohort.members.iter().for_each(|position| explained[*position as usize] = true);
-        let same: Vec<&Cohort> = explaining.iter().filter(|other| other.members == cohort.members).collect();
-        findings.push(finding(view, entry, rows, median_ms, cohort, &same));
     }
-    findings
+    let problems = same_problems(view, &explaining, &chosen);
+    problems.iter().map(|cohorts| finding(view, &usual, &explaining, cohorts)).collect()
+}
+
+fn duration_ms(view: &View<'_>, row: usize) -> f64 {
+    view.rows[row].duration_ns as f64 / 1e6
+}
+
+/// Everything rare that requests of an entry point have in common, with how likely it is that slow ones gather there by
+/// chance.
+fn cohorts(view: &View<'_>, entry: Operation, rows: &[usize], median_ms: f64) -> Vec<Cohort> {
+    let is_slow = |row: usize| duration_ms(view, row) >= thresholds::TIMES_SLOWER * median_ms;
+    let slow = rows.iter().filter(|row| is_slow(**row)).count();
+    if slow < thresholds::AFFECTED {
+        return Vec::new();
+    }
+    let all = view.traces(rows).adjusted;
+    let mut members: BTreeMap<Trait, Vec<usize>> = BTreeMap::new();
+    let mut numbers: FxHashMap<Name, FxHashSet<Name>> = FxHashMap::default();
+    for number in rows {
+        let row = &view.rows[*number];
+        for (key, value) in &row.attributes {
+            members.entry(Trait::Attribute(*key, *value)).or_default().push(*number);
+            if view.text(*value).parse::<f64>().is_ok() {
+                numbers.entry(*key).or_default().insert(*value);
+            }
+        }
+        for (operation, _) in &row.branches {
+            members.entry(Trait::Branch(*operation)).or_default().push(*number);
+        }
+    }
+    // Many different numbers are sizes: that large requests take long is another finding's to say.
+    let is_size = |what: &Trait| match what {
+        Trait::Attribute(key, value) => {
+            numbers.get(key).is_some_and(|values| values.len() > thresholds::RARE_NUMBERS && values.contains(value))
+        }
+        Trait::Branch(_) => false,
+    };
+    let rate = slow as f64 / rows.len() as f64;
+    let rare = members.into_iter().filter(|(what, members)| {
+        members.len() >= thresholds::AFFECTED
+            && view.traces(members).adjusted <= all * thresholds::RARE_SHARE
+            && !is_size(what)
+    });
+    rare.map(|(what, members)| {
+        let slow = members.iter().filter(|row| is_slow(**row)).count();
+        let p_value = statistics::binomial_tail(slow, members.len(), rate);
+        Cohort { entry, what, members, slow, p_value }
+    })
+    .collect()
+}
+
+/// The same behind several entry points is one problem: the same branch takes the time, and nothing says that it does
+/// so for another reason.
+fn same_problems(view: &View<'_>, explaining: &[Cohort], chosen: &[usize]) -> Vec<Vec<usize>> {
+    let mut problems: Vec<Vec<usize>> = Vec::new();
+    for number in chosen {
+        let cohort = &explaining[*number];
+        let branch = cohort.branch(view).map(|(operation, _)| operation);
+        let is_same = |problem: &&mut Vec<usize>| {
+            problem.iter().all(|other| {
+                let other = &explaining[*other];
+                let is_alike = match (cohort.what, other.what) {
+                    (Trait::Attribute(..), Trait::Attribute(..)) => cohort.what == other.what,
+                    _ => true,
+                };
+                other.entry != cohort.entry
+                    && is_alike
+                    && branch.is_some()
+                    && other.branch(view).map(|(operation, _)| operation) == branch
+            })
+        };
+        match problems.iter_mut().find(is_same) {
+            Some(problem) => problem.push(*number),
+            None => problems.push(vec![*number]),
+        }
+    }
+    problems
 }
 
 impl Cohort {
@@ -97,95 +158,111 @@ impl Cohort {
             Trait::Branch(_) => (1, 0),
         }
     }
+
+    fn median_ms(&self, view: &View<'_>) -> f64 {
+        view.median(self.members.iter().map(|row| (*row, duration_ms(view, *row))))
+    }
+
+    /// Where the time goes: the operation that takes most of the critical path in most of them, and how long.
+    fn branch(&self, view: &View<'_>) -> Option<(Operation, f64)> {
+        branch(view, &self.members)
+    }
 }
 
-fn finding(
-    view: &View<'_>,
-    entry: Operation,
-    rows: &[usize],
-    median_ms: f64,
-    cohort: &Cohort,
-    same: &[&Cohort],
-) -> Finding {
-    let affected: Vec<usize> = cohort.members.iter().map(|position| rows[*position as usize]).collect();
-    let cohort_ms = statistics::median(affected.iter().map(|row| view.rows[*row].duration_ns as f64 / 1e6).collect());
-    let costs: Vec<u64> =
-        affected.iter().map(|row| view.rows[*row].duration_ns.saturating_sub((median_ms * 1e6) as u64)).collect();
-    // Where the time goes: the operation that takes most of the critical path in most of them.
-    let mut longest: BTreeMap<Operation, (usize, Vec<f64>)> = BTreeMap::new();
-    for row in &affected {
+fn branch(view: &View<'_>, rows: &[usize]) -> Option<(Operation, f64)> {
+    let mut longest: BTreeMap<Operation, Vec<(usize, f64)>> = BTreeMap::new();
+    for row in rows {
         if let Some((operation, ns)) = view.rows[*row].branches.first() {
-            let entry = longest.entry(*operation).or_default();
-            entry.0 += 1;
-            entry.1.push(*ns as f64 / 1e6);
+            longest.entry(*operation).or_default().push((*row, *ns as f64 / 1e6));
         }
     }
-    let branch = longest.into_iter().max_by_key(|(_, (count, _))| *count);
-    let branch_ms = branch.as_ref().map_or(cohort_ms, |(_, (_, times))| statistics::median(times.clone()));
+    let (operation, times) = longest.into_iter().max_by_key(|(_, times)| times.len())?;
+    Some((operation, view.median(times.into_iter())))
+}
+
+fn finding(view: &View<'_>, usual: &BTreeMap<Operation, Usual>, explaining: &[Cohort], numbers: &[usize]) -> Finding {
+    let cohorts = || numbers.iter().map(|number| &explaining[*number]);
+    // The first explains most: it speaks for all.
+    let cohort = &explaining[numbers[0]];
+    let usual_of = |entry: Operation| usual.get(&entry).map_or(0.0, |usual| usual.median_ms);
+    let median_ms = usual_of(cohort.entry);
+    let mut affected: Vec<usize> = cohorts().flat_map(|cohort| cohort.members.iter().copied()).collect();
+    affected.sort_unstable();
+    let cohort_ms = cohort.median_ms(view);
+    let excess = |row: &usize| {
+        let usual_ns = (usual_of(view.rows[*row].entry) * 1e6) as u64;
+        view.rows[*row].duration_ns.saturating_sub(usual_ns)
+    };
+    let costs: Vec<u64> = affected.iter().map(excess).collect();
+    let branch = branch(view, &affected);
+    let branch_ms = branch.map_or(cohort_ms, |(_, ms)| ms);
     let timeout = thresholds::TIMEOUTS_MS
         .into_iter()
         .find(|timeout| (branch_ms / *timeout as f64 - 1.0).abs() <= thresholds::TIMEOUT_WITHIN);
-    let share = affected.len() as f64 / rows.len() as f64;
-    let times = cohort_ms / median_ms;
+    let seen = cohorts().filter_map(|cohort| usual.get(&cohort.entry)).fold(Traces::default(), |sum, usual| Traces {
+        seen: sum.seen + usual.traces.seen,
+        adjusted: sum.adjusted + usual.traces.adjusted,
+    });
+    let share = view.traces(&affected).adjusted / seen.adjusted.max(1.0);
+    let times = cohort_ms / median_ms.max(f64::MIN_POSITIVE);
     let place = |operation: Operation| json!({"service": view.text(operation.service), "operation": view.text(operation.operation)});
     let (where_json, what) = match cohort.what {
         Trait::Attribute(..) => {
-            let pairs: Vec<(&str, &str)> = same
+            let same = explaining
                 .iter()
-                .filter_map(|cohort| match cohort.what {
+                .filter(|other| other.entry == cohort.entry && other.members == cohort.members)
+                .filter_map(|other| match other.what {
                     Trait::Attribute(key, value) => Some((view.text(key), view.text(value))),
                     Trait::Branch(_) => None,
-                })
-                .take(5)
-                .collect();
+                });
+            let pairs: Vec<(&str, &str)> = same.take(5).collect();
             let text = pairs.iter().take(1).map(|(key, value)| format!("{key} = {value}")).collect::<String>();
             (json!(pairs.iter().map(|(key, value)| json!({"key": key, "value": value})).collect::<Vec<_>>()), text)
         }
         Trait::Branch(operation) => (place(operation), format!("those that reach {}", view.operation(operation))),
     };
+    let slow: usize = cohorts().map(|cohort| cohort.slow).sum();
     let mut evidence = vec![
         format!(
-            "{} of {} traces with {what} are at least {} times slower than the median",
-            cohort.slow,
+            "{slow} of {} traces with {what} are at least {} times slower than the median",
             affected.len(),
             thresholds::TIMES_SLOWER
         ),
         format!("median {} with it, {} over all", ms(cohort_ms), ms(median_ms)),
     ];
-    if let Some((operation, _)) = &branch {
-        evidence.push(format!("most of the time lies in {}: {}", view.operation(*operation), ms(branch_ms)));
+    if let Some((operation, _)) = branch {
+        evidence.push(format!("most of the time lies in {}: {}", view.operation(operation), ms(branch_ms)));
     }
     if let Some(timeout) = timeout {
         evidence.push(format!("that is a timeout of {}", ms(timeout as f64)));
     }
+    let entries: Vec<String> = view.entry_points(&affected).into_iter().map(|entry| view.operation(entry)).collect();
+    if entries.len() > 1 {
+        evidence.push(format!("entry points: {}", entries.join(", ")));
+    }
+    // By where the time goes, so that it stays the same problem when another entry point runs into it.
+    let identity = match branch {
+        Some((operation, _)) => view.operation(operation),
+        None => view.operation(cohort.entry),
+    };
     let draft = Draft {
         kind: "slow_rare_path",
-        identity: vec!["slow_rare_path".to_owned(), view.operation(entry), what.clone()],
+        identity: vec!["slow_rare_path".to_owned(), identity, what.clone()],
         title: format!(
             "{} of {} take {times:.0} times as long, {} instead of {}: {what}",
             percent(share),
-            view.operation(entry),
+            view.operation(cohort.entry),
             ms(cohort_ms),
             ms(median_ms)
         ),
-        service: branch.map_or(entry.service, |(operation, _)| operation.service).to_text(view),
-        operation: view.text(entry.operation).to_owned(),
+        service: view.text(branch.map_or(cohort.entry.service, |(operation, _)| operation.service)).to_owned(),
+        operation: view.text(cohort.entry.operation).to_owned(),
         subject: json!({
-            "shape": affected.first().map(|row| format!("{:016x}", view.rows[*row].shape)), "where": where_json,
+            "shape": cohort.members.first().map(|row| format!("{:016x}", view.rows[*row].shape)), "where": where_json,
             "share_of_traces": super::round(share), "times_slower": super::round(times),
             "timeout_ms": timeout, "usual_ms": super::round(median_ms),
         }),
         evidence,
     };
-    view.finding(draft, &affected, rows.len(), &costs)
-}
-
-trait ToText {
-    fn to_text(self, view: &View<'_>) -> String;
-}
-
-impl ToText for Name {
-    fn to_text(self, view: &View<'_>) -> String {
-        view.text(self).to_owned()
-    }
+    view.finding(draft, &affected, seen, &costs)
 }

@@ -11,44 +11,104 @@ use crate::thresholds;
 
 type Key = (RepetitionKind, Operation, Callee);
 
-/// Row, count and critical time of each trace that has the group.
-type Group = Vec<(usize, u32, u64)>;
+/// One trace of a group.
+#[derive(Debug, Clone, Copy)]
+struct Member {
+    row: usize,
+    count: u32,
+    ns: u64,
+}
 
 pub fn find(view: &View<'_>) -> Vec<Finding> {
-    let mut groups: BTreeMap<Key, Group> = BTreeMap::new();
-    for (number, row) in view.rows.iter().enumerate() {
-        for repetition in &row.repetitions {
-            let group = groups.entry((repetition.kind, repetition.caller, repetition.callee)).or_default();
+    let mut groups: BTreeMap<Key, Vec<Member>> = BTreeMap::new();
+    // Keys that take turns, and in how many traces.
+    let mut turns: BTreeMap<(Key, Key), usize> = BTreeMap::new();
+    for (row, of_row) in view.numbered() {
+        for (place, repetition) in of_row.repetitions.iter().enumerate() {
+            let key = (repetition.kind, repetition.caller, repetition.callee);
+            let group = groups.entry(key).or_default();
             match group.last_mut() {
                 // Twice in one trace: the larger is its count, and both cost.
-                Some((last, count, ns)) if *last == number => {
-                    *count = (*count).max(repetition.count);
-                    *ns += repetition.critical_ns;
+                Some(last) if last.row == row => {
+                    last.count = last.count.max(repetition.count);
+                    last.ns += repetition.critical_ns;
                 }
-                _ => group.push((number, repetition.count, repetition.critical_ns)),
+                _ => group.push(Member { row, count: repetition.count, ns: repetition.critical_ns }),
+            }
+            let others = of_row.repetitions[..place].iter().filter(|other| other.turn == repetition.turn);
+            for other in others.map(|other| (other.kind, other.caller, other.callee)).filter(|other| *other != key) {
+                *turns.entry((key.min(other), key.max(other))).or_default() += 1;
             }
         }
     }
-    groups.into_iter().filter_map(|(key, group)| finding(view, &key, &group)).collect()
+    loops(view, groups, &turns).iter().filter_map(|of_loop| finding(view, of_loop)).collect()
 }
 
-fn finding(view: &View<'_>, (kind, caller, callee): &Key, group: &Group) -> Option<Finding> {
-    let rows: Vec<usize> = group.iter().map(|(row, ..)| *row).collect();
+/// A loop: the call that stands for it, and those that take turns with it.
+struct Loop {
+    key: Key,
+    group: Vec<Member>,
+    others: Vec<Callee>,
+}
+
+/// Puts calls that take turns in most of their traces together: one loop is one problem.
+fn loops(view: &View<'_>, mut groups: BTreeMap<Key, Vec<Member>>, turns: &BTreeMap<(Key, Key), usize>) -> Vec<Loop> {
+    let mut order: Vec<Key> = groups.keys().copied().collect();
+    // Whoever does the work stands for the loop: opening a connection never does, the dearest call of the others.
+    let total = |key: &Key| groups.get(key).map_or(0, |group| group.iter().map(|member| member.ns).sum::<u64>());
+    let rank = |key: &Key| (is_housekeeping(view.text(key.2.operation)), std::cmp::Reverse(total(key)), *key);
+    let ranks: BTreeMap<Key, _> = order.iter().map(|key| (*key, rank(key))).collect();
+    order.sort_by(|a, b| ranks.get(a).cmp(&ranks.get(b)));
+    let mut loops: Vec<Loop> = Vec::new();
+    for key in order {
+        let Some(group) = groups.remove(&key) else { continue };
+        let takes_turns = |of_loop: &&mut Loop| {
+            let times = turns.get(&(key.min(of_loop.key), key.max(of_loop.key))).copied().unwrap_or(0);
+            times * 2 > group.len().min(of_loop.group.len())
+        };
+        match loops.iter_mut().find(takes_turns) {
+            Some(of_loop) => {
+                of_loop.others.push(key.2);
+                for member in group {
+                    if let Ok(place) = of_loop.group.binary_search_by_key(&member.row, |own| own.row) {
+                        of_loop.group[place].ns += member.ns;
+                    }
+                }
+            }
+            None => loops.push(Loop { key, group, others: Vec::new() }),
+        }
+    }
+    loops
+}
+
+/// What goes with a call without being one that anybody would write a loop for.
+fn is_housekeeping(operation: &str) -> bool {
+    const WORDS: [&str; 9] =
+        ["connect", "pool", "begin", "commit", "rollback", "ping", "acquire", "start transaction", "set session"];
+    let lower = operation.to_ascii_lowercase();
+    lower == "select ?" || WORDS.iter().any(|word| lower.contains(word))
+}
+
+fn finding(view: &View<'_>, of_loop: &Loop) -> Option<Finding> {
+    let Loop { key: (kind, caller, callee), group, others } = of_loop;
+    let rows: Vec<usize> = group.iter().map(|member| member.row).collect();
     let seen = view.seen(&rows);
-    if !view.is_enough(rows.len(), seen) {
+    if !view.is_enough(&rows, seen) {
         return None;
     }
-    let costs: Vec<u64> = group.iter().map(|(.., ns)| *ns).collect();
-    let share = statistics::median(
-        group.iter().map(|(row, _, ns)| *ns as f64 / view.rows[*row].duration_ns.max(1) as f64).collect(),
+    let costs: Vec<u64> = group.iter().map(|member| member.ns).collect();
+    let share = view.median(
+        group.iter().map(|member| (member.row, member.ns as f64 / view.rows[member.row].duration_ns.max(1) as f64)),
     );
-    let typical_ms = statistics::median(costs.iter().map(|ns| *ns as f64 / 1e6).collect());
+    let typical_ms = view.median(group.iter().map(|member| (member.row, member.ns as f64 / 1e6)));
     let is_felt = share >= thresholds::CRITICAL_SHARE && typical_ms >= thresholds::CRITICAL_MS;
-    let mut counts: Vec<f64> = group.iter().map(|(_, count, _)| f64::from(*count)).collect();
-    counts.sort_by(f64::total_cmp);
-    let [p50, p95, max] = [0.5, 0.95, 1.0].map(|q| statistics::quantile(&counts, q) as u64);
-    let is_constant = counts.len() >= thresholds::CONSTANT_IN
-        && counts.first() == counts.last()
+    let counts: Vec<(f64, f64)> =
+        group.iter().map(|member| (f64::from(member.count), view.rows[member.row].weight)).collect();
+    let [p50, p95, max] = [0.5, 0.95, 1.0].map(|q| statistics::weighted_quantile(counts.clone(), q) as u64);
+    // A trace with a lost span or two does not make a sequence a loop.
+    let usual = group.iter().filter(|member| u64::from(member.count) == p50).count();
+    let is_constant = group.len() >= thresholds::CONSTANT_IN
+        && usual as f64 >= group.len() as f64 * thresholds::CONSTANT_SHARE
         && max as usize <= thresholds::CONSTANT_UP_TO;
     if !view.is_single && (!is_felt || is_constant) {
         return None;
@@ -89,6 +149,10 @@ fn finding(view: &View<'_>, (kind, caller, callee): &Key, group: &Group) -> Opti
         format!("{} of the critical path in the median of {} traces", percent(share), rows.len()),
         format!("entry points: {}", entry_texts.join(", ")),
     ];
+    if !others.is_empty() {
+        let others: Vec<&str> = others.iter().map(|other| view.text(other.operation)).collect();
+        evidence.push(format!("in the same loop: {}", others.join(", ")));
+    }
     let subject = match kind {
         RepetitionKind::RetryStorm => {
             json!({"caller": caller_json, "callee": callee_json, "attempts": {"p50": p50, "max": max}})

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value as Json, json};
 
-use super::{Draft, Finding, View, percent, statistics};
+use super::{Draft, Finding, Traces, View, percent, statistics};
 use crate::row::{Dependency, DependencyKind, Name, Operation};
 use crate::thresholds;
 
@@ -14,9 +14,10 @@ struct Edge {
     /// Rows in which it takes its share of the critical path, and that time.
     heavy: Vec<(usize, u64)>,
     /// Traces of the entry point since it appeared.
-    since: usize,
+    since: Traces,
     /// And before.
     before: usize,
+    heavy_adjusted: f64,
     callers: BTreeSet<Name>,
     operations: BTreeMap<Name, usize>,
     /// Calls from the entry point's service, in most traces.
@@ -31,7 +32,14 @@ pub fn find(view: &View<'_>) -> Vec<Finding> {
         let counts = answered.entry(*peer).or_default();
         if *is_answered { counts.0 += 1 } else { counts.1 += 1 }
     }
-    let is_uninstrumented = |name: Name| answered.get(&name).is_some_and(|(with, without)| with * 20 <= *without);
+    let services: BTreeSet<&str> =
+        view.rows.iter().flat_map(|row| &row.branches).map(|(operation, _)| view.text(operation.service)).collect();
+    let is_uninstrumented = |name: Name| {
+        let host = view.text(name);
+        // A service by another name: `cart` is also `cart.shop.svc.cluster.local`.
+        let is_service = services.contains(host) || services.contains(host.split('.').next().unwrap_or(host));
+        !is_service && answered.get(&name).is_some_and(|(with, without)| with * 20 <= *without)
+    };
     let mut dependencies: BTreeMap<Dependency, Vec<Edge>> = BTreeMap::new();
     for (entry, rows) in &view.entries {
         for (dependency, edge) in edges(view, *entry, rows) {
@@ -47,18 +55,20 @@ pub fn find(view: &View<'_>) -> Vec<Finding> {
         }
         let heavy: Vec<&Edge> = all.iter().filter(|edge| edge.is_heavy()).collect();
         let is_known = all.iter().any(|edge| edge.is_called_by_entry);
+        let known_by: BTreeSet<Name> =
+            all.iter().filter(|edge| edge.is_called_by_entry).map(|edge| edge.entry.service).collect();
         let callers: BTreeSet<Name> = heavy.iter().flat_map(|edge| edge.callers.iter().copied()).collect();
         let is_shared =
             !is_known && heavy.len() >= thresholds::SHARED_ENTRY_POINTS && callers.len() >= thresholds::SHARED_CALLERS;
         let reasons = |edge: &Edge| {
             let mut reasons = Vec::new();
-            if is_host && !edge.is_called_by_entry {
+            if is_host && !known_by.contains(&edge.entry.service) {
                 reasons.push("it sends no spans, and the entry point's own service does not call it");
             }
             if edge.before >= thresholds::NEW_AFTER {
                 reasons.push("it is new: earlier requests did without it");
             }
-            if edge.depth >= thresholds::DEEP as f64 && !edge.is_called_by_entry {
+            if edge.depth >= thresholds::DEEP as f64 && !known_by.contains(&edge.entry.service) {
                 reasons.push("it lies three or more calls behind the entry point");
             }
             if is_shared {
@@ -69,16 +79,33 @@ pub fn find(view: &View<'_>) -> Vec<Finding> {
         let meant: Vec<(&Edge, Vec<&'static str>)> =
             heavy.into_iter().map(|edge| (edge, reasons(edge))).filter(|(_, reasons)| !reasons.is_empty()).collect();
         if !meant.is_empty() {
-            findings.push(finding(view, dependency, &meant));
+            let callers = meant.iter().flat_map(|(edge, _)| edge.callers.iter().copied()).collect();
+            findings.push((dependency, callers, finding(view, dependency, &meant)));
         }
     }
-    findings
+    own_stores_belong_to_services(findings)
+}
+
+/// A store that one service alone calls is that service's: where both are found, it is one problem.
+fn own_stores_belong_to_services(found: Vec<(Dependency, BTreeSet<Name>, Finding)>) -> Vec<Finding> {
+    let is_service = |dependency: &Dependency| dependency.kind == DependencyKind::Service;
+    let services: BTreeSet<Name> = found
+        .iter()
+        .filter(|(dependency, ..)| is_service(dependency))
+        .map(|(dependency, ..)| dependency.name)
+        .collect();
+    let is_own =
+        |callers: &BTreeSet<Name>| callers.len() == 1 && callers.iter().all(|caller| services.contains(caller));
+    let kept = found
+        .into_iter()
+        .filter(|(dependency, callers, _)| dependency.kind != DependencyKind::Store || !is_own(callers));
+    kept.map(|(.., finding)| finding).collect()
 }
 
 impl Edge {
     fn is_heavy(&self) -> bool {
-        let share = self.heavy.len() as f64 / self.since.max(1) as f64;
-        self.since >= thresholds::SEEN
+        let share = self.heavy_adjusted / self.since.adjusted.max(1.0);
+        self.since.seen >= thresholds::SEEN
             && self.heavy.len() >= thresholds::AFFECTED
             && share >= thresholds::DEPENDENCY_TRACES
     }
@@ -87,6 +114,11 @@ impl Edge {
 /// All dependencies of one entry point. `rows` are in order of start.
 fn edges(view: &View<'_>, entry: Operation, rows: &[usize]) -> Vec<(Dependency, Edge)> {
     let mut found: BTreeMap<Dependency, (Edge, Vec<f64>)> = BTreeMap::new();
+    // Weight of each row and all after it.
+    let mut rest: Vec<f64> = rows.iter().map(|row| view.rows[*row].weight).collect();
+    for position in (1..rest.len()).rev() {
+        rest[position - 1] += rest[position];
+    }
     for (position, number) in rows.iter().enumerate() {
         let row = &view.rows[*number];
         for part in &row.dependencies {
@@ -94,8 +126,9 @@ fn edges(view: &View<'_>, entry: Operation, rows: &[usize]) -> Vec<(Dependency, 
                 let edge = Edge {
                     entry,
                     heavy: Vec::new(),
-                    since: rows.len() - position,
+                    since: Traces { seen: rows.len() - position, adjusted: rest[position] },
                     before: position,
+                    heavy_adjusted: 0.0,
                     callers: BTreeSet::new(),
                     operations: BTreeMap::new(),
                     depth: 0.0,
@@ -108,6 +141,7 @@ fn edges(view: &View<'_>, entry: Operation, rows: &[usize]) -> Vec<(Dependency, 
             edge.is_called_by_entry |= part.callers.contains(&entry.service);
             if part.critical_ns as f64 >= row.duration_ns as f64 * thresholds::DEPENDENCY_SHARE {
                 edge.heavy.push((*number, part.critical_ns));
+                edge.heavy_adjusted += row.weight;
                 edge.callers.extend(&part.callers);
                 *edge.operations.entry(part.operation).or_default() += 1;
             }
@@ -124,11 +158,10 @@ fn finding(view: &View<'_>, dependency: Dependency, edges: &[(&Edge, Vec<&'stati
     let heavy: Vec<(usize, u64)> = edges.iter().flat_map(|(edge, _)| edge.heavy.iter().copied()).collect();
     let rows: Vec<usize> = heavy.iter().map(|(row, _)| *row).collect();
     let costs: Vec<u64> = heavy.iter().map(|(_, ns)| *ns).collect();
-    let since: usize = edges.iter().map(|(edge, _)| edge.since).sum();
-    let share_of_path = statistics::median(
-        heavy.iter().map(|(row, ns)| *ns as f64 / view.rows[*row].duration_ns.max(1) as f64).collect(),
-    );
-    let share_of_traces = rows.len() as f64 / since.max(1) as f64;
+    let since: f64 = edges.iter().map(|(edge, _)| edge.since.adjusted).sum();
+    let share_of_path =
+        view.median(heavy.iter().map(|(row, ns)| (*row, *ns as f64 / view.rows[*row].duration_ns.max(1) as f64)));
+    let share_of_traces = view.traces(&rows).adjusted / since.max(1.0);
     let name = view.text(dependency.name);
     let callers: BTreeSet<&str> =
         edges.iter().flat_map(|(edge, _)| &edge.callers).map(|name| view.text(*name)).collect();
@@ -153,10 +186,11 @@ fn finding(view: &View<'_>, dependency: Dependency, edges: &[(&Edge, Vec<&'stati
         format!("called by {}", callers.iter().copied().collect::<Vec<_>>().join(", ")),
     ];
     evidence.extend(reasons.into_iter().map(str::to_owned));
+    let (many, verb) = if entries.len() == 1 { ("", "waits") } else { ("s", "wait") };
     let title = format!(
-        "{} entry point{} wait for {name}, which none of them calls: {} of the request",
+        "{} entry point{many} {verb} for {name} behind {}: {} of the request",
         entries.len(),
-        if entries.len() == 1 { "" } else { "s" },
+        callers.iter().copied().collect::<Vec<_>>().join(", "),
         percent(share_of_path)
     );
     let draft = Draft {
@@ -172,6 +206,6 @@ fn finding(view: &View<'_>, dependency: Dependency, edges: &[(&Edge, Vec<&'stati
         }),
         evidence,
     };
-    let seen = edges.iter().filter_map(|(edge, _)| view.entries.get(&edge.entry)).map(Vec::len).sum();
+    let seen = view.seen(&rows);
     view.finding(draft, &rows, seen, &costs)
 }

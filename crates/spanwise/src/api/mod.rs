@@ -1,6 +1,7 @@
 //! What is served over HTTP: the page and its API, Jaeger's API, Tempo's API.
 
 pub mod aggregate;
+pub mod compare_api;
 pub mod insights_json;
 pub mod jaeger;
 pub mod jaeger_api;

@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
+use spanwise_insight::Mode;
 use spanwise_model::Limits;
 use spanwise_query::metrics::default_step_ns;
 use spanwise_wire::{Batch, decode_trace};
@@ -108,6 +109,7 @@ async fn insights(State(app): State<App>, Query(parameters): Query<InsightsParam
 #[derive(Deserialize)]
 struct TraceParameters {
     fields: Option<String>,
+    mode: Option<String>,
 }
 
 async fn find(app: &App, id: &str) -> Result<Batch, ApiError> {
@@ -121,8 +123,13 @@ async fn trace(State(app): State<App>, Path(id): Path<String>, Query(parameters)
         Some("structure") => Detail::Structure,
         Some(other) => return Err(ApiError::bad_request(format!("fields={other:?}: structure and all are"))),
     };
+    let mode = match parameters.mode.as_deref() {
+        None => Mode::default(),
+        Some(text) => Mode::parse(text)
+            .ok_or_else(|| ApiError::bad_request(format!("mode={text:?}: spanwise, jaeger, crisp and elastic are")))?,
+    };
     let batch = find(&app, &id).await?;
-    Ok(axum::Json(trace_json(&decode_trace(&[batch]), detail)))
+    Ok(axum::Json(trace_json(&decode_trace(&[batch]), detail, mode)))
 }
 
 async fn trace_otlp(State(app): State<App>, Path(id): Path<String>) -> Result<Vec<u8>, ApiError> {

@@ -7,7 +7,8 @@ use serde_json::{Map, Value as Json, json};
 use spanwise_insight::calls::call;
 use spanwise_insight::ledger::ledger;
 use spanwise_insight::population::findings_of;
-use spanwise_insight::{TraceFacts, trace_facts};
+use spanwise_insight::queue::queue_hops;
+use spanwise_insight::{Mode, TraceFacts, trace_facts, trace_facts_in};
 use spanwise_model::{Event, KeyValue, Link, Scope, SpanKind, Trace, TraceSpan, Value};
 
 /// How much of each span goes into the answer.
@@ -26,12 +27,14 @@ struct TraceJson {
     trace_id: String,
     root: Option<RootJson>,
     start_unix_nano: String,
+    #[serde(serialize_with = "write_unsigned")]
     duration_ns: u64,
     span_count: usize,
     error_count: usize,
     services: Vec<ServiceJson>,
     spans: Vec<Json>,
     critical_path: CriticalPathJson,
+    async_path: Vec<HopJson>,
     ledger: Vec<LedgerJson>,
     findings: Vec<Json>,
 }
@@ -55,34 +58,59 @@ struct CriticalPathJson {
     by_service: Vec<ServiceTimeJson>,
 }
 
+/// From the message being sent to its being dealt with. Times from the trace's start.
+#[derive(Serialize)]
+struct HopJson {
+    producer_span_id: String,
+    consumer_span_id: String,
+    #[serde(serialize_with = "write_signed")]
+    start_ns: i64,
+    /// From the end of sending to the start of dealing with it; negative when the clocks differ.
+    #[serde(serialize_with = "write_signed")]
+    queue_ns: i64,
+    #[serde(serialize_with = "write_signed")]
+    end_ns: i64,
+}
+
 #[derive(Serialize)]
 struct LedgerJson {
     client_span_id: String,
     server_span_id: Option<String>,
+    #[serde(serialize_with = "write_unsigned")]
     before_ns: u64,
+    #[serde(serialize_with = "write_unsigned")]
     wire_out_ns: u64,
+    #[serde(serialize_with = "write_unsigned")]
     server_ns: u64,
+    #[serde(serialize_with = "write_unsigned")]
     wire_back_ns: u64,
+    #[serde(serialize_with = "write_unsigned")]
     wire_total_ns: u64,
+    #[serde(serialize_with = "write_unsigned")]
     after_ns: u64,
+    /// How the time on the wire divides into out and back is as good as the two clocks agree.
+    split_depends_on_clocks: bool,
 }
 
 #[derive(Serialize)]
 struct SegmentJson {
     span_id: Option<String>,
+    #[serde(serialize_with = "write_signed")]
     start_ns: i64,
+    #[serde(serialize_with = "write_signed")]
     end_ns: i64,
 }
 
 #[derive(Serialize)]
 struct ServiceTimeJson {
     service: String,
+    #[serde(serialize_with = "write_unsigned")]
     ns: u64,
 }
 
 /// The whole trace. Spans stand in tree order: parents before children, siblings by start.
-pub fn trace_json(trace: &Trace, detail: Detail) -> Json {
-    let facts = trace_facts(trace);
+pub fn trace_json(trace: &Trace, detail: Detail, mode: Mode) -> Json {
+    let facts = trace_facts_in(trace, mode);
     let offset = |unix_nano: u64| offset_ns(&facts, unix_nano);
     let segments = facts.critical_path.segments.iter().map(|segment| SegmentJson {
         span_id: segment.span.map(|place| trace.spans[place].span.span_id.to_string()),
@@ -107,12 +135,22 @@ pub fn trace_json(trace: &Trace, detail: Detail) -> Json {
             .collect(),
         spans: tree_order(&facts).into_iter().map(|place| span_json(trace, &facts, place, detail)).collect(),
         critical_path: CriticalPathJson {
-            mode: "spanwise",
+            mode: mode.as_str(),
             segments: segments.collect(),
             by_service: by_service
                 .map(|service| ServiceTimeJson { service: service.service.clone(), ns: service.ns })
                 .collect(),
         },
+        async_path: queue_hops(trace, &facts)
+            .into_iter()
+            .map(|hop| HopJson {
+                producer_span_id: trace.spans[hop.producer].span.span_id.to_string(),
+                consumer_span_id: trace.spans[hop.consumer].span.span_id.to_string(),
+                start_ns: offset(hop.start_unix_nano),
+                queue_ns: hop.queue_ns,
+                end_ns: offset(hop.end_unix_nano),
+            })
+            .collect(),
         ledger: ledger_json(trace, &facts),
         findings: findings_of(trace).iter().map(finding_json).collect(),
     };
@@ -131,6 +169,7 @@ fn ledger_json(trace: &Trace, facts: &TraceFacts) -> Vec<LedgerJson> {
         wire_back_ns: entry.wire_back_ns,
         wire_total_ns: entry.wire_total_ns,
         after_ns: entry.after_ns,
+        split_depends_on_clocks: entry.server.is_some(),
     });
     entries.collect()
 }
@@ -165,10 +204,10 @@ fn span_json(trace: &Trace, facts: &TraceFacts, place: usize, detail: Detail) ->
         "service": resource.service_name(),
         "name": span.name,
         "kind": kind_name(span.kind),
-        "start_ns": offset_ns(facts, span.start_unix_nano),
-        "duration_ns": span.duration_ns(),
-        "self_ns": own.self_ns,
-        "critical_ns": own.critical_ns,
+        "start_ns": exact(offset_ns(facts, span.start_unix_nano)),
+        "duration_ns": exact_unsigned(span.duration_ns()),
+        "self_ns": exact_unsigned(own.self_ns),
+        "critical_ns": exact_unsigned(own.critical_ns),
         "status": span.status.code.as_str(),
         "status_message": span.status.message,
         "flags": own.flags,
@@ -186,6 +225,14 @@ fn span_json(trace: &Trace, facts: &TraceFacts, place: usize, detail: Detail) ->
         }
     }
     json
+}
+
+fn write_signed<S: serde::Serializer>(value: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    exact(*value).serialize(serializer)
+}
+
+fn write_unsigned<S: serde::Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    exact_unsigned(*value).serialize(serializer)
 }
 
 /// OTLP's unspecified kind means internal.
@@ -207,7 +254,7 @@ fn scope_json(scope: &Scope) -> Json {
 fn event_json(facts: &TraceFacts, event: &Event) -> Json {
     json!({
         "name": event.name,
-        "time_ns": offset_ns(facts, event.time_unix_nano),
+        "time_ns": exact(offset_ns(facts, event.time_unix_nano)),
         "attributes": attributes_json(&event.attributes),
     })
 }
@@ -228,6 +275,15 @@ pub fn hex(bytes: &[u8]) -> String {
 pub fn attributes_json(attributes: &[KeyValue]) -> Json {
     let members = attributes.iter().map(|attribute| (attribute.key.clone(), value_json(&attribute.value)));
     Json::Object(members.collect::<Map<_, _>>())
+}
+
+/// A number that JavaScript reads as it is, otherwise a string.
+fn exact(value: i64) -> Json {
+    if value.unsigned_abs() > EXACT_INTEGER { json!(value.to_string()) } else { json!(value) }
+}
+
+fn exact_unsigned(value: u64) -> Json {
+    if value > EXACT_INTEGER { json!(value.to_string()) } else { json!(value) }
 }
 
 /// Integers beyond 2^53 and doubles that JSON has no number for are strings, bytes are base64.
@@ -269,7 +325,7 @@ mod tests {
     #[test]
     fn a_trace_tells_what_the_contract_names() {
         let trace = Trace { spans: vec![span(2, Some(1), 1_100, 1_500), span(1, None, 1_000, 2_000)] };
-        let json = trace_json(&trace, Detail::Full);
+        let json = trace_json(&trace, Detail::Full, Mode::Spanwise);
         assert_eq!(json["root"], json!({"service": "shop", "operation": "op 1"}));
         assert_eq!(json["start_unix_nano"], "1000");
         assert_eq!((&json["duration_ns"], &json["span_count"]), (&json!(1000), &json!(2)));
@@ -281,9 +337,27 @@ mod tests {
     }
 
     #[test]
+    fn queue_hops_stand_beside_the_path_and_modes_are_named() {
+        let mut trace =
+            Trace { spans: vec![span(1, None, 0, 100), span(2, Some(1), 10, 20), span(3, Some(2), 50, 90)] };
+        trace.spans[1].span.kind = SpanKind::Producer;
+        trace.spans[2].span.kind = SpanKind::Consumer;
+        let json = trace_json(&trace, Detail::Full, Mode::Jaeger);
+        assert_eq!(json["critical_path"]["mode"], "jaeger");
+        assert_eq!(json["async_path"][0]["producer_span_id"], "0202020202020202");
+        assert_eq!((&json["async_path"][0]["queue_ns"], &json["async_path"][0]["end_ns"]), (&json!(30), &json!(90)));
+        assert_eq!(json["spans"][2]["flags"], json!(["async"]));
+        // A span that never ended: nothing may wrap, and what JavaScript would change is text.
+        trace.spans[0].span.end_unix_nano = u64::MAX;
+        let json = trace_json(&trace, Detail::Full, Mode::Spanwise);
+        assert_eq!(json["duration_ns"], u64::MAX.to_string());
+        assert_eq!(json["critical_path"]["by_service"][0]["ns"], u64::MAX.to_string());
+    }
+
+    #[test]
     fn structure_leaves_out_what_can_be_asked_for_later() {
         let trace = Trace { spans: vec![span(1, None, 0, 1)] };
-        let json = trace_json(&trace, Detail::Structure);
+        let json = trace_json(&trace, Detail::Structure, Mode::Spanwise);
         for member in ["resource", "scope", "attributes", "events", "links"] {
             assert!(json["spans"][0].get(member).is_none(), "{member}");
         }

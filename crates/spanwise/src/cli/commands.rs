@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value as Json, json};
+use spanwise_insight::Mode;
 use spanwise_journal::{RealDisk, SystemClock};
 use spanwise_pipeline::Input;
 use spanwise_pipeline::component::Kind;
@@ -173,7 +174,7 @@ pub fn snapshot(at: &StoreArgs) -> anyhow::Result<Snapshot> {
     Ok(Store::read(&RealDisk, &at.data_dir)?)
 }
 
-pub fn trace(id: &str, format: TraceFormat, at: &StoreArgs) -> anyhow::Result<ExitCode> {
+pub fn trace(id: &str, format: TraceFormat, mode: Mode, at: &StoreArgs) -> anyhow::Result<ExitCode> {
     let trace_id: spanwise_model::TraceId =
         id.parse().map_err(|_| anyhow::anyhow!("{id:?} is not a trace id: 1 to 32 hex digits are"))?;
     let batch = match &at.addr {
@@ -194,8 +195,8 @@ pub fn trace(id: &str, format: TraceFormat, at: &StoreArgs) -> anyhow::Result<Ex
     let mut out = std::io::stdout().lock();
     match format {
         TraceFormat::Otlp => out.write_all(batch.bytes())?,
-        TraceFormat::Json => writeln!(out, "{}", trace_json(&decode_trace(&[batch]), Detail::Full))?,
-        TraceFormat::Tree => out.write_all(tree_text(&decode_trace(&[batch]), Style::detect()).as_bytes())?,
+        TraceFormat::Json => writeln!(out, "{}", trace_json(&decode_trace(&[batch]), Detail::Full, mode))?,
+        TraceFormat::Tree => out.write_all(tree_text(&decode_trace(&[batch]), mode, Style::detect()).as_bytes())?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -73,11 +73,14 @@ enum Command {
         at: StoreArgs,
     },
     /// Show one trace
-    #[command(after_help = "Example:\n  spanwise trace 5b8efff798038103d269b633813fc60c")]
+    #[command(after_help = "Example:\n  spanwise trace 5b8efff798038103d269b633813fc60c --mode jaeger")]
     Trace {
         id: String,
         #[arg(long, value_enum, default_value_t = TraceFormat::Tree)]
         format: TraceFormat,
+        /// Rule for the critical path: docs/critical-path.md
+        #[arg(long, value_enum, default_value_t = PathMode::Spanwise)]
+        mode: PathMode,
         #[command(flatten)]
         at: StoreArgs,
     },
@@ -203,6 +206,25 @@ pub(crate) enum TraceFormat {
     Otlp,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PathMode {
+    Spanwise,
+    Jaeger,
+    Crisp,
+    Elastic,
+}
+
+impl From<PathMode> for spanwise_insight::Mode {
+    fn from(mode: PathMode) -> Self {
+        match mode {
+            PathMode::Spanwise => Self::Spanwise,
+            PathMode::Jaeger => Self::Jaeger,
+            PathMode::Crisp => Self::Crisp,
+            PathMode::Elastic => Self::Elastic,
+        }
+    }
+}
+
 /// Parses the command line, runs it, and says what went wrong.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
@@ -216,7 +238,7 @@ pub fn run() -> ExitCode {
         Some(Command::PrintConfig(args)) => commands::print_config(&args.input()),
         Some(Command::Components { format }) => commands::components(format),
         Some(Command::Import { files, at }) => commands::import(&files, &at),
-        Some(Command::Trace { id, format, at }) => commands::trace(&id, format, &at),
+        Some(Command::Trace { id, format, mode, at }) => commands::trace(&id, format, mode.into(), &at),
         Some(Command::Load(command)) => load::load(&command),
         Some(Command::Insights { window, service, kind, format, at }) => {
             insights::insights(&insights::InsightsArgs { window, service, kind }, format, &at)

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 
-use spanwise_insight::{TraceFacts, trace_facts};
+use spanwise_insight::{Mode, TraceFacts, trace_facts_in};
 use spanwise_model::{StatusCode, Trace};
 
 use crate::api::trace_json::tree_order;
@@ -31,8 +31,8 @@ impl Style {
     }
 }
 
-pub fn tree_text(trace: &Trace, style: Style) -> String {
-    let facts = trace_facts(trace);
+pub fn tree_text(trace: &Trace, mode: Mode, style: Style) -> String {
+    let facts = trace_facts_in(trace, mode);
     let mut out = String::new();
     header(&mut out, trace, &facts, style);
     let depths = depths(&facts);
@@ -41,7 +41,8 @@ pub fn tree_text(trace: &Trace, style: Style) -> String {
     }
     out.push('\n');
     let total = facts.duration_ns.max(1);
-    let _ = writeln!(out, "critical path by service");
+    let rule = if mode == Mode::Spanwise { String::new() } else { format!(" (by the rule of {})", mode.as_str()) };
+    let _ = writeln!(out, "critical path by service{rule}");
     for service in &facts.critical_by_service {
         let share = service.ns as f64 * 100.0 / total as f64;
         let _ = writeln!(out, "  {:>9}  {share:>5.1} %  {}", duration(service.ns), printable(&service.service));

@@ -5,10 +5,11 @@ use std::process::Command;
 use serde_json::Value as Json;
 
 /// Each crate and what it may use.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("spanwise-model", &[]),
     ("spanwise-wire", &["spanwise-model"]),
     ("spanwise-insight", &["spanwise-model"]),
+    ("spanwise-sim", &["spanwise-model", "spanwise-wire", "spanwise-insight"]),
     ("spanwise-journal", &["spanwise-model", "spanwise-wire"]),
     ("spanwise-propagate", &[]),
     ("spanwise-sdk", &["spanwise-propagate"]),

@@ -7,6 +7,7 @@ mod bad_days;
 mod collector;
 mod crash;
 mod harness;
+mod insights;
 mod query_apis;
 mod run;
 mod run_bad_days;

@@ -103,6 +103,12 @@ pub struct PolicyConfig {
     #[serde(skip_serializing_if = "is_default")]
     pub string_attribute: StringAttributeConfig,
     #[serde(skip_serializing_if = "is_default")]
+    pub insight: InsightConfig,
+    #[serde(skip_serializing_if = "is_default")]
+    pub rare_shape: RareShapeConfig,
+    #[serde(skip_serializing_if = "is_default")]
+    pub new_dependency: NewDependencyConfig,
+    #[serde(skip_serializing_if = "is_default")]
     pub and: AndConfig,
     #[serde(skip_serializing_if = "is_default")]
     pub drop: DropConfig,
@@ -160,6 +166,52 @@ pub struct StringAttributeConfig {
     /// Texts whose answer is remembered; 0 means 128.
     pub cache_max_size: usize,
     pub invert_match: bool,
+}
+
+/// The trace by itself shows a finding of one of these kinds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct InsightConfig {
+    /// n_plus_one, fan_out, retry_storm, hidden_error; empty means all of them.
+    pub kinds: Vec<String>,
+    /// At most so many traces a second are kept for this reason; 0 means no bound.
+    pub traces_per_second: f64,
+}
+
+/// Few traces of its entry point were of this trace's shape: which operations call which, repeats and order aside.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RareShapeConfig {
+    /// A shape is rare up to this share of the entry point's traces.
+    pub max_share: f64,
+    /// Traces of an entry point before anything of it counts as rare.
+    pub warm_up_traces: u64,
+    /// At most so many traces a second are kept for this reason; 0 means no bound.
+    pub traces_per_second: f64,
+}
+
+impl Default for RareShapeConfig {
+    fn default() -> Self {
+        Self { max_share: 0.01, warm_up_traces: 200, traces_per_second: 10.0 }
+    }
+}
+
+/// The trace depends on a service, host or store that its entry point did without before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NewDependencyConfig {
+    /// Traces of an entry point without a dependency before its appearance is news.
+    pub warm_up_traces: u64,
+    /// A dependency is new in this many traces.
+    pub new_for_traces: u64,
+    /// At most so many traces a second are kept for this reason; 0 means no bound.
+    pub traces_per_second: f64,
+}
+
+impl Default for NewDependencyConfig {
+    fn default() -> Self {
+        Self { warm_up_traces: 200, new_for_traces: 100, traces_per_second: 10.0 }
+    }
 }
 
 /// All of these hold.

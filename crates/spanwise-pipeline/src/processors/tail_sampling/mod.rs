@@ -6,6 +6,7 @@
 
 mod config;
 mod decided;
+mod insight;
 mod log;
 mod metrics;
 pub mod policy;
@@ -53,6 +54,8 @@ const WAITING_BATCHES: usize = 64;
 
 struct TailSampling {
     hold: Hold,
+    memory: Arc<insight::Memory>,
+    memory_hold: Hold,
     shards: Vec<mpsc::Sender<Message>>,
     metrics: Arc<Metrics>,
 }
@@ -64,6 +67,9 @@ impl TailSampling {
             config::Durability::Memory => Hold::in_memory(),
             config::Durability::Journal => Hold::of(context)?,
         };
+        let (memory, memory_hold) = (Arc::clone(&policies.memory), hold.part("insight"));
+        memory.recover(&memory_hold);
+        tokio::spawn(insight::write_regularly(Arc::clone(&memory), memory_hold.clone(), context.stop.clone()));
         let decisions = hold.part("decisions");
         let (mut records, mut logged) = log::recover(&decisions);
         let count = config.num_shards;
@@ -100,7 +106,7 @@ impl TailSampling {
             tracing::info!(processor = %context.id, batches = left.len(), "traces of the earlier run wait again");
         }
         tokio::spawn(replay(left, shards.clone()));
-        Ok(Self { hold, shards, metrics })
+        Ok(Self { hold, memory, memory_hold, shards, metrics })
     }
 }
 
@@ -162,6 +168,7 @@ impl Stage for TailSampling {
                 let _ = drained.await;
             }
         }
+        self.memory.write(&self.memory_hold).await;
     }
 }
 

@@ -1,5 +1,7 @@
 //! Policies: what a waiting trace is judged by. They read the spans' bytes in place.
 
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 use regex::Regex;
 use spanwise_model::TraceId;
@@ -9,11 +11,25 @@ use spanwise_wire::{Batch, SpanRef};
 use super::config::{
     LatencyConfig, NumericAttributeConfig, PolicyConfig, ProbabilisticConfig, StatusCodeConfig, StringAttributeConfig,
 };
+use super::insight::{Memory, NewDependency, RareShape, Shows, Told};
 
 /// A trace as a policy sees it: the spans that arrived until now.
 pub struct TraceView<'a> {
     pub trace_id: TraceId,
     pub spans: &'a [SpanView<'a>],
+    /// What insight says, once somebody has asked.
+    told: std::cell::OnceCell<Option<Told>>,
+}
+
+impl<'a> TraceView<'a> {
+    pub fn new(trace_id: TraceId, spans: &'a [SpanView<'a>]) -> Self {
+        Self { trace_id, spans, told: std::cell::OnceCell::new() }
+    }
+
+    /// Asks insight, once however many policies do.
+    pub fn told(&self, memory: &Memory) -> Option<&Told> {
+        self.told.get_or_init(|| memory.tell(self)).as_ref()
+    }
 }
 
 /// One span where it lies.
@@ -57,7 +73,7 @@ pub trait Policy: Send + Sync {
 ///
 /// # Errors
 /// What is wrong with the policy, in the collector's words where it has some.
-pub fn build(config: &PolicyConfig) -> Result<Box<dyn Policy>, String> {
+pub fn build(config: &PolicyConfig, memory: &Arc<Memory>) -> Result<Box<dyn Policy>, String> {
     Ok(match config.kind.as_str() {
         "always_sample" => Box::new(AlwaysSample),
         "status_code" => Box::new(StatusCode::new(&config.status_code)?),
@@ -65,20 +81,26 @@ pub fn build(config: &PolicyConfig) -> Result<Box<dyn Policy>, String> {
         "probabilistic" => Box::new(Probabilistic::new(&config.probabilistic)?),
         "numeric_attribute" => Box::new(NumericAttribute::new(&config.numeric_attribute)?),
         "string_attribute" => Box::new(StringAttribute::new(&config.string_attribute)?),
-        "and" => Box::new(And::new(&config.and.and_sub_policy, "and_sub_policy")?),
-        "drop" => Box::new(And::new(&config.drop.drop_sub_policy, "drop_sub_policy")?),
+        "insight" => Box::new(Shows::new(&config.insight, memory)?),
+        "rare_shape" => Box::new(RareShape::new(&config.rare_shape, memory)?),
+        "new_dependency" => Box::new(NewDependency::new(&config.new_dependency, memory)?),
+        "and" => Box::new(And::new(&config.and.and_sub_policy, "and_sub_policy", memory)?),
+        "drop" => Box::new(And::new(&config.drop.drop_sub_policy, "drop_sub_policy", memory)?),
         "" => return Err("policy type cannot be empty".to_owned()),
         unknown => return Err(format!("unknown sampling policy type {unknown} (known: {})", KNOWN.join(", "))),
     })
 }
 
-pub const KNOWN: [&str; 8] = [
+pub const KNOWN: [&str; 11] = [
     "always_sample",
     "status_code",
     "latency",
     "probabilistic",
     "numeric_attribute",
     "string_attribute",
+    "insight",
+    "rare_shape",
+    "new_dependency",
     "and",
     "drop",
 ];
@@ -301,13 +323,13 @@ impl Policy for StringAttribute {
 struct And(Vec<Box<dyn Policy>>);
 
 impl And {
-    fn new(policies: &[PolicyConfig], key: &str) -> Result<Self, String> {
+    fn new(policies: &[PolicyConfig], key: &str, memory: &Arc<Memory>) -> Result<Self, String> {
         if policies.is_empty() {
             return Err(format!("{key} must name at least one policy"));
         }
         let build_one = |config: &PolicyConfig| match config.kind.as_str() {
             kind @ ("and" | "drop") => Err(format!("{key} {:?}: unknown sampling policy type {kind}", config.name)),
-            _ => build(config).map_err(|message| format!("{key} {:?}: {message}", config.name)),
+            _ => build(config, memory).map_err(|message| format!("{key} {:?}: {message}", config.name)),
         };
         Ok(Self(policies.iter().map(build_one).collect::<Result<_, _>>()?))
     }
@@ -348,6 +370,8 @@ pub enum Verdict {
 pub struct Policies {
     pub named: Vec<NamedPolicy>,
     pub sample_on_first_match: bool,
+    /// What its insight policies remember.
+    pub memory: Arc<Memory>,
 }
 
 pub struct NamedPolicy {
@@ -363,6 +387,7 @@ impl Policies {
         if configs.is_empty() {
             return Err("no policies provided".to_owned());
         }
+        let memory = Arc::new(Memory::default());
         let mut named: Vec<NamedPolicy> = Vec::new();
         for config in configs {
             if config.name.is_empty() {
@@ -371,11 +396,11 @@ impl Policies {
             if named.iter().any(|policy| policy.name == config.name) {
                 return Err(format!("duplicate policy name {:?}", config.name));
             }
-            let policy = build(config).map_err(|message| format!("policy {:?}: {message}", config.name))?;
+            let policy = build(config, &memory).map_err(|message| format!("policy {:?}: {message}", config.name))?;
             named.push(NamedPolicy { name: config.name.clone(), is_drop: config.kind == "drop", policy });
         }
         named.sort_by_key(|policy| !policy.is_drop);
-        Ok(Self { named, sample_on_first_match })
+        Ok(Self { named, sample_on_first_match, memory })
     }
 
     /// Judges a trace; `note` hears what each policy that was asked said.
@@ -452,7 +477,7 @@ mod tests {
     fn decide(policies: &Policies, trace_id: [u8; 16], spans: &[Span]) -> Verdict {
         let batch = batch_of(vec![KeyValue::new("deployment.environment", "prod")], spans);
         let views: Vec<_> = batch.spans().iter().map(|span| SpanView { batch: &batch, span }).collect();
-        policies.decide(&TraceView { trace_id: TraceId(trace_id), spans: &views }, |_, _| {})
+        policies.decide(&TraceView::new(TraceId(trace_id), &views), |_, _| {})
     }
 
     fn keeps(yaml: &str, spans: &[Span]) -> bool {
@@ -540,6 +565,64 @@ mod tests {
         assert!((850..1150).contains(&kept), "{kept}");
     }
 
+    #[test]
+    fn what_is_rare_or_new_is_kept_after_a_while_and_within_bounds() {
+        let list = "policies: [{name: r, type: rare_shape, rare_shape: {max_share: 0.01, warm_up_traces: 50, traces_per_second: 3}}]";
+        let all = policies(list).unwrap();
+        let named = |name: &str| vec![Span { name: name.to_owned(), ..span(Vec::new(), 0, 5) }];
+        let keeps = |name: &str| decide(&all, [1; 16], &named(name)) != Verdict::NotSampled;
+        let with_child = |all: &Policies| {
+            let child = Span {
+                span_id: SpanId([3; 8]),
+                parent_span_id: Some(SpanId([2; 8])),
+                name: "branch".to_owned(),
+                ..span(Vec::new(), 0, 4)
+            };
+            decide(all, [1; 16], &[named("GET /").remove(0), child]) != Verdict::NotSampled
+        };
+        assert!(!with_child(&all), "too early to tell");
+        assert!((0..200).all(|_| !keeps("GET /")));
+        assert!(with_child(&all));
+        assert!(!keeps("GET /") && !keeps("POST /"), "another entry point is at its beginning");
+        // The second is as rare, the third no more: three in two hundred.
+        assert!(with_child(&all) && !with_child(&all));
+        let new = "policies: [{name: n, type: new_dependency, new_dependency: {warm_up_traces: 20, new_for_traces: 2, traces_per_second: 0}}]";
+        let all = policies(new).unwrap();
+        let query = |system: &str| {
+            let attributes = vec![KeyValue::new("db.system", system)];
+            let own = Span {
+                kind: spanwise_model::SpanKind::Client,
+                span_id: SpanId([3; 8]),
+                parent_span_id: Some(SpanId([2; 8])),
+                ..span(attributes, 0, 4)
+            };
+            vec![named("GET /").remove(0), own]
+        };
+        let keeps = |system: &str| decide(&all, [1; 16], &query(system)) != Verdict::NotSampled;
+        assert!((0..30).all(|_| !keeps("redis")));
+        assert_eq!([keeps("mysql"), keeps("redis"), keeps("mysql"), keeps("mysql")], [true, false, true, false]);
+    }
+
+    #[test]
+    fn a_trace_that_shows_a_finding_is_kept() {
+        let all = policies("policies: [{name: i, type: insight, insight: {kinds: [n_plus_one]}}]").unwrap();
+        let query = |number: u8| Span {
+            span_id: SpanId([10 + number; 8]),
+            parent_span_id: Some(SpanId([2; 8])),
+            kind: spanwise_model::SpanKind::Client,
+            start_unix_nano: 1_000_000_000 + u64::from(number) * 10_000_000,
+            end_unix_nano: 1_000_000_000 + u64::from(number) * 10_000_000 + 8_000_000,
+            ..span(vec![KeyValue::new("db.system", "mysql"), KeyValue::new("db.statement", "SELECT 1")], 0, 8)
+        };
+        let loop_of = |count: u8| {
+            let mut spans = vec![span(Vec::new(), 0, 200)];
+            spans.extend((0..count).map(query));
+            spans
+        };
+        assert_eq!(decide(&all, [1; 16], &loop_of(4)), Verdict::NotSampled);
+        assert_eq!(decide(&all, [1; 16], &loop_of(12)), Verdict::Sampled { probability: 1.0 });
+    }
+
     /// The share of random ids that are kept is the probability that is reported.
     #[test]
     fn the_probability_is_the_share_that_is_kept() {
@@ -594,6 +677,9 @@ mod tests {
                 "unclosed group",
             ),
             ("[{name: a, type: and}]", "and_sub_policy must name at least one policy"),
+            ("[{name: a, type: insight, insight: {kinds: [slow]}}]", "unknown kind \"slow\""),
+            ("[{name: a, type: rare_shape, rare_shape: {max_share: 2}}]", "max_share"),
+            ("[{name: a, type: new_dependency, new_dependency: {traces_per_second: -1}}]", "traces_per_second"),
         ] {
             let error = policies(&format!("policies: {list}")).err().unwrap();
             assert!(error.contains(expected), "{expected:?} in {error:?}");

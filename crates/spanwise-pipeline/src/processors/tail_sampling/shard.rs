@@ -281,7 +281,7 @@ impl Shard {
         let verdict = self
             .parts
             .policies
-            .decide(&TraceView { trace_id, spans: &views }, |place, verdict| metrics.by_policy(place, verdict).add(1));
+            .decide(&TraceView::new(trace_id, &views), |place, verdict| metrics.by_policy(place, verdict).add(1));
         drop(views);
         self.conclude(trace_id, verdict, now);
     }

@@ -1,0 +1,219 @@
+//! Clocks of different hosts: what a call says of them, one offset per pair of hosts, and traces set right by them.
+//!
+//! A server cannot have started before its client asked, nor have ended after the client had its answer. Each call so
+//! bounds how much must be added to the server's clock; all calls between two hosts bound it together (as NTP does).
+//! Raw times are what is stored and shown; analyses over many traces use times set right, where raw ones cannot be true.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use spanwise_model::{Resource, SpanKind, Trace, semconv};
+
+use crate::tree::Tree;
+
+/// What must be added to the times of `to` for them to be those of `from`: from `low` to `high` nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interval {
+    pub low: i64,
+    pub high: i64,
+    pub calls: u64,
+}
+
+impl Interval {
+    fn of_call(client: (u64, u64), server: (u64, u64)) -> Self {
+        let difference = |a: u64, b: u64| i64::try_from(i128::from(a) - i128::from(b)).unwrap_or(0);
+        Self { low: difference(client.0, server.0), high: difference(client.1, server.1), calls: 1 }
+    }
+
+    /// Both must hold. Where they cannot, the clocks moved: the narrower one is believed.
+    pub fn and(self, other: Self) -> Self {
+        let calls = self.calls + other.calls;
+        let (low, high) = (self.low.max(other.low), self.high.min(other.high));
+        if low <= high {
+            return Self { low, high, calls };
+        }
+        let width = |interval: &Self| interval.high.saturating_sub(interval.low);
+        let narrower = if width(&self) <= width(&other) { self } else { other };
+        Self { calls, ..narrower }
+    }
+
+    pub fn is_feasible(&self) -> bool {
+        self.low <= self.high
+    }
+
+    /// Nothing where the clocks may agree, else the middle of what is possible.
+    pub fn correction(&self) -> i64 {
+        if self.low <= 0 && 0 <= self.high { 0 } else { self.low.midpoint(self.high) }
+    }
+
+    pub fn width_ns(&self) -> u64 {
+        u64::try_from(self.high.saturating_sub(self.low)).unwrap_or(0)
+    }
+}
+
+/// Offsets of pairs of hosts, over as many traces as are added, in any order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Offsets {
+    pairs: BTreeMap<(String, String), Interval>,
+}
+
+impl Offsets {
+    pub fn add(&mut self, trace: &Trace) {
+        let tree = Tree::of(trace);
+        for (parent, child) in pairs(trace, &tree) {
+            let interval = of_spans(trace, parent, child);
+            // A call that the server took longer for than the client says nothing of clocks.
+            if !interval.is_feasible() {
+                continue;
+            }
+            let hosts = (host(trace, parent).to_owned(), host(trace, child).to_owned());
+            self.pairs
+                .entry(hosts)
+                .and_modify(|known| {
+                    // The hull of what all allow is kept as bounds that only tighten, so that order does not matter.
+                    known.low = known.low.max(interval.low);
+                    known.high = known.high.min(interval.high);
+                    known.calls += 1;
+                })
+                .or_insert(interval);
+        }
+    }
+
+    /// Client's host, server's host, and what is possible. An interval whose `low` lies above its `high` says that
+    /// the clocks moved against each other.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str, Interval)> {
+        self.pairs.iter().map(|((from, to), interval)| (from.as_str(), to.as_str(), *interval))
+    }
+}
+
+/// A host's name, or its service's where it has none.
+fn host(trace: &Trace, place: usize) -> &str {
+    let resource: &Resource = &trace.spans[place].resource;
+    let named = semconv::CLOCK.iter().find_map(|key| {
+        let attribute = resource.attributes.iter().find(|attribute| attribute.key == *key)?;
+        attribute.value.as_str().filter(|host| !host.is_empty())
+    });
+    named.unwrap_or_else(|| resource.service_name())
+}
+
+fn of_spans(trace: &Trace, parent: usize, child: usize) -> Interval {
+    let window = |place: usize| {
+        let span = &trace.spans[place].span;
+        (span.start_unix_nano, span.end_unix_nano.max(span.start_unix_nano))
+    };
+    Interval::of_call(window(parent), window(child))
+}
+
+/// Calls from one host to another: parent and child.
+fn pairs<'a>(trace: &'a Trace, tree: &'a Tree) -> impl Iterator<Item = (usize, usize)> + 'a {
+    let is_call = move |(parent, child): &(usize, usize)| {
+        let (caller, answer) = (&trace.spans[*parent], &trace.spans[*child]);
+        let is_other =
+            !std::sync::Arc::ptr_eq(&caller.resource, &answer.resource) && host(trace, *parent) != host(trace, *child);
+        is_other
+            && match (caller.span.kind, answer.span.kind) {
+                (_, SpanKind::Consumer) => false,
+                (SpanKind::Client, _) => true,
+                // Without a client's span only an answer before the question is beyond doubt.
+                _ => answer.span.start_unix_nano < caller.span.start_unix_nano,
+            }
+    };
+    let edges = tree.parent.iter().enumerate().filter_map(|(child, parent)| Some(((*parent)?, child)));
+    edges.filter(is_call)
+}
+
+/// The trace with each host's times moved to where they can be true; itself where they can be already.
+pub fn aligned<'a>(trace: &'a Trace, tree: &Tree) -> Cow<'a, Trace> {
+    let is_impossible = |(parent, child): (usize, usize)| of_spans(trace, parent, child).correction() != 0;
+    if !pairs(trace, tree).any(is_impossible) {
+        return Cow::Borrowed(trace);
+    }
+    let mut between: BTreeMap<(&str, &str), Interval> = BTreeMap::new();
+    for (parent, child) in pairs(trace, tree) {
+        let interval = of_spans(trace, parent, child);
+        let hosts = (host(trace, parent), host(trace, child));
+        between.entry(hosts).and_modify(|known| *known = known.and(interval)).or_insert(interval);
+    }
+    // From the root's host outwards, parents before children.
+    let mut offsets: BTreeMap<&str, i64> = BTreeMap::new();
+    let mut order: Vec<usize> = tree.roots.clone();
+    let mut at = 0;
+    while at < order.len() {
+        let place = order[at];
+        at += 1;
+        order.extend_from_slice(&tree.children[place]);
+        let own = host(trace, place);
+        if offsets.contains_key(own) {
+            continue;
+        }
+        let above = tree.parent[place].map(|parent| host(trace, parent));
+        let offset = above.map_or(0, |above| {
+            let moved = offsets.get(above).copied().unwrap_or(0);
+            between.get(&(above, own)).map_or(moved, |interval| moved.saturating_add(interval.correction()))
+        });
+        offsets.insert(own, offset);
+    }
+    let moved: Vec<i64> =
+        (0..trace.spans.len()).map(|place| offsets.get(host(trace, place)).copied().unwrap_or(0)).collect();
+    let mut aligned = trace.clone();
+    for (span, offset) in aligned.spans.iter_mut().zip(moved) {
+        let span = &mut span.span;
+        span.start_unix_nano = span.start_unix_nano.saturating_add_signed(offset);
+        span.end_unix_nano = span.end_unix_nano.saturating_add_signed(offset);
+    }
+    Cow::Owned(aligned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::tests::trace;
+    use spanwise_model::KeyValue;
+    use std::sync::Arc;
+
+    /// Root and client on host a, server and its child on host b.
+    fn call(server: (u64, u64), inner: (u64, u64)) -> Trace {
+        let mut trace =
+            trace(&[(1, 0, 1000, 1100), (2, 1, 1010, 1050), (3, 2, server.0, server.1), (4, 3, inner.0, inner.1)]);
+        for (place, host) in ["a", "a", "b", "b"].iter().enumerate() {
+            let attributes = vec![KeyValue::new("host.name", *host)];
+            trace.spans[place].resource = Arc::new(Resource { attributes, ..Resource::default() });
+        }
+        trace.spans[1].span.kind = SpanKind::Client;
+        trace.spans[2].span.kind = SpanKind::Server;
+        trace
+    }
+
+    fn window(trace: &Trace, place: usize) -> (u64, u64) {
+        (trace.spans[place].span.start_unix_nano, trace.spans[place].span.end_unix_nano)
+    }
+
+    #[test]
+    fn an_impossible_host_is_moved_as_a_whole_and_a_possible_one_stays() {
+        let fits = call((1015, 1045), (1020, 1030));
+        assert!(matches!(aligned(&fits, &Tree::of(&fits)), Cow::Borrowed(_)));
+        let ahead = call((1515, 1545), (1520, 1530));
+        let aligned_trace = aligned(&ahead, &Tree::of(&ahead));
+        // 30 within 40: five before and five after.
+        assert_eq!(window(&aligned_trace, 2), (1015, 1045));
+        assert_eq!(window(&aligned_trace, 3), (1020, 1030));
+        assert_eq!(window(&aligned_trace, 0), (1000, 1100));
+    }
+
+    #[test]
+    fn many_calls_narrow_what_is_possible_in_any_order() {
+        let traces =
+            [call((1495, 1510), (1500, 1505)), call((1530, 1545), (1531, 1532)), call((1511, 1549), (1520, 1530))];
+        let mut forwards = Offsets::default();
+        traces.iter().for_each(|trace| forwards.add(trace));
+        let mut backwards = Offsets::default();
+        traces.iter().rev().for_each(|trace| backwards.add(trace));
+        assert_eq!(forwards, backwards);
+        let pairs: Vec<_> = forwards.pairs().collect();
+        assert_eq!(pairs, [("a", "b", Interval { low: -485, high: -499, calls: 3 })]);
+        let mut steady = Offsets::default();
+        [call((1512, 1549), (1520, 1530)), call((1511, 1550), (1520, 1530))].iter().for_each(|trace| steady.add(trace));
+        let (_, _, interval) = steady.pairs().next().unwrap();
+        assert_eq!((interval.low, interval.high, interval.correction(), interval.width_ns()), (-501, -500, -500, 1));
+    }
+}

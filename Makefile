@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cac
 CARGO ?= cargo
 DEMO_ARGS ?=
 
-.PHONY: help test demo build bench bench-micro bench-search truth fmt lint ui browser screenshots crash clean
+.PHONY: help test demo build bench bench-micro bench-search truth fmt lint ui browser screenshots record crash clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -33,6 +33,9 @@ bench-search: ## search and by-id times over ten million stored spans; PROFILE=c
 
 truth: ## how true the findings are, in worlds whose truth is known; TRUTH_ARGS='5 100 --show' for seeds 100 to 104
 	@$(CARGO) run --quiet --profile ci -p spanwise-sim --bin truth -- $(TRUTH_ARGS)
+
+record: ## record the shop, ill and healthy, anew: what the tests of insight expect their findings of
+	@scripts/record.sh
 
 crash: ## five hundred rounds of load, kill -9, restart, compare
 	@SPANWISE_CRASH_CYCLES=500 $(CARGO) test --profile ci -p spanwise --test it crash -- --nocapture

@@ -53,6 +53,8 @@ if not traces:
 }
 show slowest '{ trace:duration > 20ms }'
 show failed '{ status = error }'
+printf '\n== findings\n'
+"$spanwise" insights --addr "127.0.0.1:$page"
 printf '\nPage: http://127.0.0.1:%s/\n' "$page"
 if [ $exit_after -eq 0 ]; then
     echo 'Ctrl-C ends.'

@@ -35,9 +35,12 @@ step 'tests' cargo test --quiet --profile ci --workspace
 
 step 'browser' scripts/browser.sh
 
-# The real shop through the real program: its failed checkouts are listed with links.
+# The real shop through the real program: its failed checkouts are listed with links, its four problems are named.
 demo() {
-    timeout 600 scripts/demo.sh --exit >.run/demo.txt 2>&1 && grep -q 'errors  gateway POST /checkout .*/trace/' .run/demo.txt ||
+    timeout 600 scripts/demo.sh --exit >.run/demo.txt 2>&1 && grep -q 'errors  gateway POST /checkout .*/trace/' .run/demo.txt &&
+        grep -q '^n_plus_one .*cart GET /cart/{user}' .run/demo.txt && grep -q '^silent_dependency .*auth' .run/demo.txt &&
+        grep -q '^slow_rare_path .*card = old' .run/demo.txt &&
+        grep -q '^misattributed_bottleneck .*gateway GET /orders' .run/demo.txt ||
         { tail -40 .run/demo.txt; return 1; }
 }
 mkdir -p .run

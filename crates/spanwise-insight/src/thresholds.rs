@@ -74,7 +74,7 @@ pub const SURE: usize = 50;
 
 /// Traces of each side before two sets are compared: below it even a true difference mostly loses against chance.
 pub const COMPARE_SEEN: usize = 20;
-/// From here on the true attribute ranks first nearly always (`docs/adr/0012-findings.md`).
+/// From here on the true attribute ranks first nearly always (`docs/adr/0011-findings.md`).
 pub const COMPARE_SURE: usize = 100;
 /// Traces with a value before it is tested: rarer ones only cost power.
 pub const COMPARE_VALUE_SEEN: usize = 5;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use spanwise_insight::{Tree, critical_path::critical_path};
+use spanwise_insight::{Mode, Tree, critical_path::critical_path, row};
 use spanwise_journal::{RealDisk, Wal, WalOptions};
 use spanwise_model::{Limits, Trace};
 use spanwise_wire::frame::split_by_trace;
@@ -32,7 +32,7 @@ struct Input {
 
 type Turn = fn(&Input);
 
-const PATHS: [(&str, Turn); 10] = [
+const PATHS: [(&str, Turn); 11] = [
     ("validate_and_index", |input| {
         let limits = Limits::default();
         for raw in &input.raw {
@@ -85,7 +85,13 @@ const PATHS: [(&str, Turn); 10] = [
     }),
     ("critical_path", |input| {
         for trace in &input.traces {
-            black_box(critical_path(trace, &Tree::of(trace)));
+            black_box(critical_path(trace, &Tree::of(trace), Mode::Spanwise));
+        }
+    }),
+    ("trace_row", |input| {
+        let mut names = row::Names::default();
+        for trace in &input.traces {
+            black_box(row::trace_row(trace, &mut names).is_some());
         }
     }),
 ];

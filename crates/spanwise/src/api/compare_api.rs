@@ -68,8 +68,8 @@ async fn answer(State(app): State<App>, Json(body): Json<Value>) -> Result<Json<
     let compared = app
         .blocking(move |snapshot| {
             compare(&snapshot, &request).map_err(|error| match error {
-                SearchError::Query(error) => ApiError::bad_request(error.to_string()),
-                error => ApiError::internal(error),
+                SearchError::Store(error) => ApiError::internal(error),
+                error => ApiError::bad_request(error.to_string()),
             })
         })
         .await?;

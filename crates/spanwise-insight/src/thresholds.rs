@@ -26,7 +26,7 @@ pub const CRITICAL_MS: f64 = 1.0;
 pub const CONSTANT_IN: usize = 20;
 pub const CONSTANT_UP_TO: usize = 8;
 /// Share of the traces that must have that very count.
-pub const CONSTANT_SHARE: f64 = 0.95;
+pub const CONSTANT_SHARE: f64 = 0.85;
 
 /// Share of the critical path from which a dependency matters to a trace.
 pub const DEPENDENCY_SHARE: f64 = 0.1;

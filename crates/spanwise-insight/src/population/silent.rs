@@ -60,6 +60,8 @@ pub fn find(view: &View<'_>) -> Vec<Finding> {
         let callers: BTreeSet<Name> = heavy.iter().flat_map(|edge| edge.callers.iter().copied()).collect();
         let is_shared =
             !is_known && heavy.len() >= thresholds::SHARED_ENTRY_POINTS && callers.len() >= thresholds::SHARED_CALLERS;
+        // A store that one service alone calls is as far away as that service.
+        let own = if dependency.kind == DependencyKind::Store && callers.len() == 1 { 1.0 } else { 0.0 };
         let reasons = |edge: &Edge| {
             let mut reasons = Vec::new();
             if is_host && !known_by.contains(&edge.entry.service) {
@@ -68,7 +70,7 @@ pub fn find(view: &View<'_>) -> Vec<Finding> {
             if edge.before >= thresholds::NEW_AFTER {
                 reasons.push("it is new: earlier requests did without it");
             }
-            if edge.depth >= thresholds::DEEP as f64 && !known_by.contains(&edge.entry.service) {
+            if edge.depth - own >= thresholds::DEEP as f64 && !known_by.contains(&edge.entry.service) {
                 reasons.push("it lies three or more calls behind the entry point");
             }
             if is_shared {

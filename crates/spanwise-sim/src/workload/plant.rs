@@ -148,10 +148,10 @@ impl Planter<'_> {
     fn silent(&mut self) {
         let (middle, end) = (self.service(), self.service());
         let noun = self.names.noun();
+        // What takes its time is its store: long work beside a short query would be another finding.
         let heavy = {
-            let time = self.ms(25, 60);
-            let own = self.own_query(end, Statement::ById, &noun, 3, 8);
-            self.answer(end, vec![Step::Work(time), own])
+            let own = self.own_query(end, Statement::ById, &noun, 30, 60);
+            self.answer(end, vec![Step::Work(us(700.0)), own])
         };
         let end_name = self.name(end);
         let (place, name) = match self.rng.between(0, 3) {
@@ -299,7 +299,7 @@ impl Planter<'_> {
     fn hidden(&mut self) {
         let (middle, end) = (self.service(), self.service());
         let noun = self.names.noun();
-        let own = self.own_query(middle, Statement::List, &noun, 4, 10);
+        let own = self.own_query(middle, Statement::List, &noun, 35, 50);
         let share = 0.05 + self.rng.unit() * 0.3;
         let (call_that_fails, born) = match self.rng.between(0, 2) {
             0 => {

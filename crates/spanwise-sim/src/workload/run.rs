@@ -73,7 +73,8 @@ impl<'a> Runner<'a> {
     pub fn run(mut self, entry: usize, start: u64) -> Run {
         let operation = &self.world.operations[entry];
         let span = self.span(operation.service, None, SpanKind::Server, start);
-        let outcome = self.serve(entry, span, start);
+        let id = self.rng.between(1, 99_999);
+        let outcome = self.serve(entry, span, start, id);
         let traits = self.request.traits.clone();
         let number = self.request.number;
         let attributes = &mut self.trace.spans[span].span.attributes;
@@ -126,11 +127,10 @@ impl<'a> Runner<'a> {
         }
     }
 
-    fn serve(&mut self, operation: usize, span: usize, start: u64) -> Outcome {
+    fn serve(&mut self, operation: usize, span: usize, start: u64, id: u64) -> Outcome {
         let world = self.world;
         let operation = &world.operations[operation];
         let outcome = self.steps(operation.service, span, &operation.steps, start);
-        let id = self.rng.between(1, 99_999);
         naming::server(
             &world.services[operation.service],
             operation,
@@ -276,7 +276,7 @@ impl<'a> Runner<'a> {
                 let client = caller.has_client_spans.then(|| self.span(service, Some(parent), SpanKind::Client, start));
                 let callee = &world.operations[*operation];
                 let server = self.span(callee.service, Some(client.unwrap_or(parent)), SpanKind::Server, start + out);
-                let mut outcome = self.serve(*operation, server, start + out);
+                let mut outcome = self.serve(*operation, server, start + out, id);
                 if failed {
                     outcome.failed = true;
                     naming::server(

@@ -89,6 +89,8 @@ const LEN: u8 = 2;
 const GROUP_START: u8 = 3;
 const GROUP_END: u8 = 4;
 const FIXED32: u8 = 5;
+/// Field 9 of a `Span`, length-delimited.
+const ATTRIBUTE_TAG: u8 = 9 << 3 | LEN;
 
 pub(crate) fn scan(bytes: &[u8], limits: &Limits) -> Result<Scanned> {
     if bytes.len() > limits.message_bytes || u32::try_from(bytes.len()).is_err() {
@@ -477,6 +479,12 @@ impl Scan<'_> {
         let mut span = SpanRef { offset: start as u32, len: (end - start) as u32, scope, ..SpanRef::default() };
         let mut at = start;
         while at < end {
+            // Half of all fields are attributes, one behind the other: told by a branch that is foreseen, not by a jump.
+            if self.bytes.get(at) == Some(&ATTRIBUTE_TAG) {
+                at += 1;
+                self.attribute(9, LEN, &mut at, end)?;
+                continue;
+            }
             let (number, wire) = self.tag(&mut at, end)?;
             match number {
                 1 => trace_id = self.len(number, wire, &mut at, end)?,

@@ -1,7 +1,10 @@
 //! `memory_limiter`: the collector's keys; ours bounds by bytes admitted and not yet handed on, so the bound holds
-//! exactly and at once instead of after the next look at the heap.
+//! exactly and at once instead of after the next look at the heap. What the process really holds, the allocator's
+//! reserves included, is looked at besides, and nothing is let in while that is above the limit.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -52,6 +55,13 @@ impl MemoryLimiterConfig {
         Ok(())
     }
 
+    fn hard_limit_bytes(&self) -> u64 {
+        match self.limit_mib {
+            0 => total_memory() / 100 * u64::from(self.limit_percentage),
+            mib => mib << 20,
+        }
+    }
+
     /// The soft limit, at which the collector begins to refuse.
     fn limit_bytes(&self) -> usize {
         let (limit, spike) = if self.limit_mib > 0 {
@@ -79,8 +89,43 @@ pub fn total_memory() -> u64 {
     machine.min(group)
 }
 
+/// How long what was read of the process's memory holds.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Memory that the process has in use, as the kernel counts it.
+struct Resident {
+    limit: u64,
+    started: Instant,
+    /// In milliseconds since `started`.
+    next_look: AtomicU64,
+    is_over: AtomicBool,
+}
+
+impl Resident {
+    fn new(limit: u64) -> Self {
+        Self { limit, started: Instant::now(), next_look: AtomicU64::new(0), is_over: AtomicBool::new(false) }
+    }
+
+    fn is_over(&self) -> bool {
+        let now = self.started.elapsed().as_millis() as u64;
+        if now >= self.next_look.load(Ordering::Relaxed) {
+            self.next_look.store(now + LOOK_EVERY.as_millis() as u64, Ordering::Relaxed);
+            self.is_over.store(resident_bytes().is_some_and(|bytes| bytes > self.limit), Ordering::Relaxed);
+        }
+        self.is_over.load(Ordering::Relaxed)
+    }
+}
+
+/// `None` where the system does not say.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
+}
+
 struct MemoryLimiter {
     budget: MemoryBudget,
+    resident: Resident,
     next: Arc<dyn Consumer>,
     refused: Counter,
     accepted: Counter,
@@ -92,6 +137,7 @@ impl MemoryLimiter {
         let counter = |name, help| context.telemetry.counter(name, help, &[("processor", &id)]);
         Self {
             budget: MemoryBudget::new(config.limit_bytes()),
+            resident: Resident::new(config.hard_limit_bytes()),
             next,
             refused: counter("otelcol_processor_refused_spans", "Spans refused by the memory limiter."),
             accepted: counter("otelcol_processor_accepted_spans", "Spans let through by the memory limiter."),
@@ -103,7 +149,10 @@ impl MemoryLimiter {
 impl Consumer for MemoryLimiter {
     async fn consume(&self, mut payload: Payload) -> Result<(), Refusal> {
         let spans = payload.batch.len_spans() as u64;
-        match self.budget.try_charge(payload.batch.memory_bytes()) {
+        // A limit below what the process needs idle must not refuse everything: some must be held here.
+        let is_over = self.budget.used() > self.budget.limit() / 8 && self.resident.is_over();
+        let charge = if is_over { None } else { self.budget.try_charge(payload.batch.memory_bytes()) };
+        match charge {
             Some(charge) => {
                 payload.charges.push(Arc::new(charge));
                 self.accepted.add(spans);
@@ -125,6 +174,24 @@ impl Stage for MemoryLimiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::tests::{Collect, context, payload};
+
+    #[tokio::test]
+    async fn a_process_above_the_limit_lets_nothing_in_while_something_is_held() {
+        let sink = Arc::new(Collect::default());
+        let next: Arc<dyn Consumer> = Arc::<Collect>::clone(&sink);
+        // Any process holds more than one MiB.
+        let config = MemoryLimiterConfig { limit_mib: 1, ..MemoryLimiterConfig::default() };
+        let context = context("memory_limiter");
+        let limiter = MemoryLimiter::new(&config, &context, next);
+        limiter.consume(payload(3)).await.unwrap();
+        let held = limiter.budget.try_charge(limiter.budget.limit() / 2).unwrap();
+        assert!(limiter.consume(payload(3)).await.unwrap_err().is_retryable());
+        assert_eq!(context.telemetry.total("otelcol_processor_refused_spans"), 3);
+        drop(held);
+        limiter.consume(payload(3)).await.unwrap();
+        assert_eq!(sink.sizes(), [3, 3]);
+    }
 
     #[test]
     fn the_soft_limit_is_where_refusing_begins() {

@@ -14,8 +14,30 @@ use super::policy::Verdict;
 pub struct Decision {
     pub verdict: Verdict,
     /// When the trace's first span arrived.
-    pub arrived: Instant,
-    pub decided: Instant,
+    pub arrived: Moment,
+    pub decided: Moment,
+}
+
+/// A time to the tenth of a second, as millions of decisions are remembered with two of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment(u32);
+
+/// What [`Moment`]s are counted from.
+#[derive(Debug, Clone, Copy)]
+pub struct Epoch(Instant);
+
+impl Epoch {
+    pub fn starts(now: Instant) -> Self {
+        Self(now)
+    }
+
+    pub fn moment(self, at: Instant) -> Moment {
+        Moment(u32::try_from(at.duration_since(self.0).as_millis() / 100).unwrap_or(u32::MAX))
+    }
+
+    pub fn seconds_since(self, moment: Moment, now: Instant) -> f64 {
+        f64::from(self.moment(now).0.saturating_sub(moment.0)) / 10.0
+    }
 }
 
 /// Beside the processor's own count, two caches that outlast it: one for kept traces, one for others.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::config::TailSamplingConfig;
-use super::decided::{Decided, Decision};
+use super::decided::{Decided, Decision, Epoch};
 use super::log::{DecisionLog, Logged};
 use super::metrics::Metrics;
 use super::policy::{Policies, SpanView, TraceView, Verdict};
@@ -49,7 +49,7 @@ pub struct ShardParts {
 /// A batch of kept traces leaves at this many spans.
 const SPANS_PER_BATCH: usize = 8192;
 
-/// Due traces are decided together, at most this much late and at most a twentieth of the wait.
+/// Due traces are decided together, at most this much late and at most a fiftieth of the wait.
 const LONGEST_TICK: Duration = Duration::from_secs(1);
 const SHORTEST_TICK: Duration = Duration::from_millis(10);
 
@@ -63,6 +63,7 @@ pub struct Shard {
     max_trace_bytes: u64,
     traces: WaitingTraces,
     decided: Decided,
+    epoch: Epoch,
     /// In order of time: when a trace is due, its id, its number.
     due: VecDeque<(Instant, TraceId, u64)>,
     due_after_root: VecDeque<(Instant, TraceId, u64)>,
@@ -84,8 +85,10 @@ impl Shard {
         let mut decided = Decided::new(share(cache.sampled_cache_size), share(cache.non_sampled_cache_size));
         let mut delivered = FxHashMap::default();
         let now = Instant::now();
+        let epoch = Epoch::starts(now);
         for Logged { trace_id, verdict, delivered: places } in parts.logged.drain(..) {
-            decided.insert(trace_id, Decision { verdict, arrived: now, decided: now });
+            let moment = epoch.moment(now);
+            decided.insert(trace_id, Decision { verdict, arrived: moment, decided: moment });
             delivered.entry(trace_id).or_insert_with(Vec::new).extend(places);
         }
         Self {
@@ -98,6 +101,7 @@ impl Shard {
             parts,
             traces: WaitingTraces::default(),
             decided,
+            epoch,
             due: VecDeque::new(),
             due_after_root: VecDeque::new(),
             delivered,
@@ -109,7 +113,7 @@ impl Shard {
     }
 
     pub async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
-        let tick = (self.wait / 20).clamp(SHORTEST_TICK, LONGEST_TICK);
+        let tick = (self.wait / 50).clamp(SHORTEST_TICK, LONGEST_TICK);
         self.next_tick = Instant::now() + tick;
         loop {
             let is_blocked = self.blocks_on_overflow && self.traces.len() >= self.num_traces;
@@ -151,6 +155,7 @@ impl Shard {
         let now = Instant::now();
         let position = kept.as_ref().map(|kept| kept.ticket.position());
         let held = self.traces.hold(batch.clone(), kept);
+        self.traces.make_room(&batch, spans);
         for number in spans {
             let place = WaitingTraces::place(held, *number);
             let span = batch.spans()[*number as usize];
@@ -182,7 +187,7 @@ impl Shard {
     fn begin(&mut self, trace_id: TraceId, place: Place, now: Instant) {
         while self.traces.len() + self.decided.len() >= self.num_traces {
             if let Some(forgotten) = self.decided.forget_oldest() {
-                self.parts.metrics.removal_age.record((now - forgotten.arrived).as_secs_f64());
+                self.parts.metrics.removal_age.record(self.epoch.seconds_since(forgotten.arrived, now));
                 continue;
             }
             let oldest = if self.blocks_on_overflow { None } else { self.pop_oldest() };
@@ -214,7 +219,7 @@ impl Shard {
     /// A span of a trace that was decided.
     fn place_late(&mut self, place: Place, late: &Decision, is_cached: bool, from: Option<Position>, now: Instant) {
         let metrics = &self.parts.metrics;
-        metrics.late_age.record((now - late.decided).as_secs_f64());
+        metrics.late_age.record(self.epoch.seconds_since(late.decided, now));
         if is_cached {
             let counter = if matches!(late.verdict, Verdict::Sampled { .. }) { 0 } else { 1 };
             metrics.from_cache[counter].add(1);
@@ -303,7 +308,8 @@ impl Shard {
         }
         let traces = &self.traces;
         self.parts.log.note(trace_id, verdict, places.iter().filter_map(|place| traces.kept(*place)));
-        self.decided.insert(trace_id, Decision { verdict, arrived: trace.arrived, decided: now });
+        let (arrived, decided) = (self.epoch.moment(trace.arrived), self.epoch.moment(now));
+        self.decided.insert(trace_id, Decision { verdict, arrived, decided });
     }
 
     /// Sends what leaves; then the decisions are on disk, and then the batches are free.

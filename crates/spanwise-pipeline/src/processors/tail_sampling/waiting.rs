@@ -108,6 +108,17 @@ impl WaitingTraces {
         self.batches.insert(Held { batch, kept, bytes, waiting: 0 }) as u32
     }
 
+    /// Room for the spans of a batch and for those of their traces that are new. The table is larger than any cache:
+    /// looked up in one tight loop, the misses overlap; where each span is placed they would follow one another.
+    pub fn make_room(&mut self, batch: &Batch, spans: &[u32]) {
+        let is_new = |number: &&u32| {
+            batch.spans().get(**number as usize).is_some_and(|span| !self.traces.contains_key(&span.trace_id))
+        };
+        let new = spans.iter().filter(is_new).count();
+        self.traces.reserve(new);
+        self.links.reserve(spans.len());
+    }
+
     /// Gives a batch up when none of its spans wait.
     pub fn settle(&mut self, batch: u32) {
         let batch = batch as usize;

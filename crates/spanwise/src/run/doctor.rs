@@ -11,9 +11,8 @@ use super::child::Exit;
 use super::detect::{self, Found, Runtime};
 use super::endpoint::Endpoint;
 use super::plan::{Outcome, Plan};
-use super::server::Connection;
+use super::server::{Connection, ask};
 use super::{RunOptions, span, summary};
-use crate::cli::client::request;
 
 #[derive(Args, Clone)]
 pub struct DoctorArgs {
@@ -176,7 +175,7 @@ fn path(checks: &mut Checks, connection: &Connection, was_listening: bool) -> an
     let started = Instant::now();
     let path = format!("/api/spanwise/traces/{}", test.trace_id());
     while started.elapsed() < Duration::from_secs(5) {
-        if request(page, &path, None).is_ok_and(|answer| answer.status == 200) {
+        if ask(page, &path, Duration::from_secs(5)).is_some() {
             checks.ok(&format!("the test trace is stored: http://{page}/trace/{}", test.trace_id()))?;
             return Ok(());
         }

@@ -75,7 +75,9 @@ impl Plan {
         let span = (!is_traced || !found.is_direct || std::env::var_os("TRACEPARENT").is_some())
             .then(|| CommandSpan::new(found, options.service.as_deref(), &run_id));
         if let Some(span) = &span {
-            set(&mut variables, "TRACEPARENT", span.traceparent());
+            for (name, value) in span.variables() {
+                set(&mut variables, &name, value);
+            }
             if found.uses.is_empty() {
                 set_default(&mut variables, "OTEL_SERVICE_NAME", span.service());
             }

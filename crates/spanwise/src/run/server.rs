@@ -87,10 +87,18 @@ pub fn shared_dir() -> Option<PathBuf> {
     })
 }
 
-/// Asks a Spanwise for its status.
-fn status(http: &str) -> Option<Json> {
-    let answer = request(http, "/api/spanwise/status", None).ok().filter(|answer| answer.status == 200)?;
+/// Asks a Spanwise; `None` when it does not answer in time, or not with what was asked for. What listens there may be
+/// anything: a run must not hang on it.
+pub fn ask(http: &str, path: &str, limit: Duration) -> Option<Json> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let (http, path) = (http.to_owned(), path.to_owned());
+    std::thread::spawn(move || sender.send(request(&http, &path, None)));
+    let answer = receiver.recv_timeout(limit).ok()?.ok().filter(|answer| answer.status == 200)?;
     serde_json::from_slice(&answer.body).ok()
+}
+
+fn status(http: &str) -> Option<Json> {
+    ask(http, "/api/spanwise/status", Duration::from_secs(3))
 }
 
 fn port_of(status: &Json, listener: &str) -> Option<u16> {

@@ -11,6 +11,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use spanwise_model::{KeyValue, Resource, Scope, Span, SpanId, SpanKind, Status, StatusCode, TraceId, Value};
 use spanwise_pipeline::exporters::client::Target;
 use spanwise_pipeline::net::ClientTls;
+use spanwise_propagate::carriers::Environment;
+use spanwise_propagate::{Baggage, Decision, Format, Propagator, SpanContext};
 use spanwise_wire::encode::{encode_resource_header, encode_scope_header, encode_span, put_len_field, put_message};
 
 use super::child::Exit;
@@ -21,11 +23,8 @@ use super::plan::random_hex;
 use super::summary::now;
 
 pub struct CommandSpan {
-    trace_id: TraceId,
-    span_id: SpanId,
-    parent: Option<SpanId>,
-    trace_state: String,
-    is_sampled: bool,
+    context: SpanContext,
+    parent: Option<spanwise_propagate::SpanId>,
     name: String,
     service: String,
     run_id: String,
@@ -41,17 +40,14 @@ impl CommandSpan {
         let executable = executable.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let service = service.map(str::to_owned).or_else(|| variable("OTEL_SERVICE_NAME"));
-        let parent = variable("TRACEPARENT").and_then(|text| parse_traceparent(&text));
-        let (trace_id, parent, is_sampled) = match parent {
-            Some((trace_id, parent, is_sampled)) => (trace_id, Some(parent), is_sampled),
-            None => (random_hex(16).parse().unwrap_or_default(), None, true),
+        let found_above = propagator().extract(&Environment::of_this_process());
+        let (context, parent) = match found_above.span() {
+            Some(parent) => (parent.child(random_span_id()), Some(parent.span_id)),
+            None => (SpanContext::root(random_trace_id(), random_span_id(), Decision::Accept, true), None),
         };
         CommandSpan {
-            trace_id,
-            span_id: random_hex(8).parse().unwrap_or_default(),
+            context,
             parent,
-            trace_state: parent.and_then(|_| variable("TRACESTATE")).unwrap_or_default(),
-            is_sampled,
             name: name(&executable, found),
             service: service.unwrap_or_else(|| executable.clone()),
             run_id: run_id.to_owned(),
@@ -64,12 +60,14 @@ impl CommandSpan {
     }
 
     pub fn trace_id(&self) -> TraceId {
-        self.trace_id
+        TraceId(self.context.trace_id.to_bytes())
     }
 
-    /// What the program finds in its environment.
-    pub fn traceparent(&self) -> String {
-        format!("00-{}-{}-{:02x}", self.trace_id, self.span_id, u8::from(self.is_sampled))
+    /// `TRACEPARENT` and, if there is one, `TRACESTATE`: what the program finds in its environment.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        let mut carrier = Environment::new();
+        propagator().inject(&self.context, &Baggage::default(), &mut carrier);
+        carrier.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 
     /// An OTLP request with it.
@@ -92,11 +90,11 @@ impl CommandSpan {
             }
         };
         let span = Span {
-            trace_id: self.trace_id,
-            span_id: self.span_id,
-            parent_span_id: self.parent,
-            trace_state: self.trace_state.clone(),
-            flags: u32::from(self.is_sampled),
+            trace_id: self.trace_id(),
+            span_id: SpanId(self.context.span_id.to_bytes()),
+            parent_span_id: self.parent.map(|parent| SpanId(parent.to_bytes())),
+            trace_state: self.context.state.as_str().to_owned(),
+            flags: u32::from(self.context.decision.is_sampled()) | u32::from(self.context.random) << 1,
             name: self.name.clone(),
             kind: SpanKind::Internal,
             start_unix_nano: started,
@@ -146,29 +144,25 @@ fn name(executable: &str, found: &Found) -> String {
     }
 }
 
-/// W3C Trace Context: version 00, or the part of a later version that reads alike.
-fn parse_traceparent(text: &str) -> Option<(TraceId, SpanId, bool)> {
-    let text = text.trim();
-    let is_lower_hex = |part: &str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let mut parts = text.splitn(5, '-');
-    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let has_more = parts.next().is_some();
-    let lengths = (version.len(), trace.len(), span.len(), flags.len());
-    if lengths != (2, 32, 16, 2) || ![version, trace, span, flags].into_iter().all(is_lower_hex) {
-        return None;
-    }
-    if version == "ff" || (version == "00" && has_more) {
-        return None;
-    }
-    let (trace, span): (TraceId, SpanId) = (trace.parse().ok()?, span.parse().ok()?);
-    let flags = u8::from_str_radix(flags, 16).ok()?;
-    (!trace.is_zero() && !span.is_zero()).then_some((trace, span, flags & 1 == 1))
+fn propagator() -> Propagator {
+    Propagator::new([Format::TraceContext])
+}
+
+/// A random id is zero once in 2^64: then it is one.
+fn random_span_id() -> spanwise_propagate::SpanId {
+    let fallback = || spanwise_propagate::SpanId::from_bytes(1u64.to_be_bytes());
+    spanwise_propagate::SpanId::parse(&random_hex(8)).or_else(fallback).unwrap_or_else(random_span_id)
+}
+
+fn random_trace_id() -> spanwise_propagate::TraceId {
+    let fallback = || spanwise_propagate::TraceId::from_bytes(1u128.to_be_bytes());
+    spanwise_propagate::TraceId::parse(&random_hex(16)).or_else(fallback).unwrap_or_else(random_trace_id)
 }
 
 /// # Errors
 /// When the receiver cannot be reached or refuses.
 pub fn send(span: &CommandSpan, started: u64, exit: &Exit, endpoint: &Endpoint) -> anyhow::Result<()> {
-    if !span.is_sampled {
+    if !span.context.decision.is_sampled() {
         return Ok(());
     }
     post(endpoint, span.encode(started, *exit))
@@ -259,29 +253,6 @@ mod tests {
 
     use super::*;
     use crate::run::detect::detect;
-
-    #[test]
-    fn traceparents() {
-        let trace = "0af7651916cd43dd8448eb211c80319c";
-        let good = format!("00-{trace}-b7ad6b7169203331-01");
-        assert_eq!(
-            parse_traceparent(&good).map(|(trace, _, sampled)| (trace.to_string(), sampled)),
-            Some((trace.to_owned(), true))
-        );
-        assert!(parse_traceparent(&format!("cc-{trace}-b7ad6b7169203331-00-more")).is_some());
-        for bad in [
-            format!("00-{trace}-b7ad6b7169203331-01-more"),
-            format!("ff-{trace}-b7ad6b7169203331-01"),
-            format!("00-{}-b7ad6b7169203331-01", trace.to_uppercase()),
-            format!("00-{}-b7ad6b7169203331-01", "0".repeat(32)),
-            format!("00-{trace}-0000000000000000-01"),
-            format!("00-{trace}-b7ad-01"),
-            String::new(),
-            "é".repeat(30),
-        ] {
-            assert_eq!(parse_traceparent(&bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn a_command_becomes_a_span() {

@@ -8,11 +8,13 @@ use serde_json::Value as Json;
 use spanwise_journal::Clock as _;
 
 use super::environment::RUN_ATTRIBUTE;
-use crate::cli::client::{encode, request};
+use crate::cli::client::encode;
 use crate::cli::tree_text::{duration, printable};
 
 /// Agents send what they hold when their program ends; children that outlive it may take this long.
 const WAIT: Duration = Duration::from_secs(3);
+/// Findings over many traces take a while.
+const ANSWER: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(200);
 /// The slowest traces are looked at one by one: a run of a few requests is too small for population statistics.
 const LOOKED_AT: usize = 20;
@@ -29,8 +31,7 @@ pub fn query(run_id: &str) -> String {
 }
 
 fn ask(page: &str, path: &str) -> Option<Json> {
-    let answer = request(page, path, None).ok().filter(|answer| answer.status == 200)?;
-    serde_json::from_slice(&answer.body).ok()
+    super::server::ask(page, path, ANSWER)
 }
 
 fn traces(page: &str, run_id: &str) -> Option<Vec<Json>> {

@@ -27,6 +27,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
             "spanwise-store",
             "spanwise-query",
             "spanwise-pipeline",
+            "spanwise-propagate",
         ],
     ),
 ];

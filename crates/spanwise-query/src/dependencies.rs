@@ -16,6 +16,8 @@ pub struct Call {
     pub parent: String,
     pub child: String,
     pub count: u64,
+    /// Of them, those whose child failed.
+    pub errors: u64,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,7 +34,7 @@ pub struct Dependencies {
 /// When a block cannot be read.
 pub fn dependencies(snapshot: &Snapshot, from: u64, to: u64, budget: &Budget) -> Result<Dependencies, BlockError> {
     let started = Instant::now();
-    let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
+    let mut counts: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
     let mut spans = 0u64;
     let mut complete = true;
     for trace in snapshot.traces(from, to)? {
@@ -51,11 +53,14 @@ pub fn dependencies(snapshot: &Snapshot, from: u64, to: u64, budget: &Budget) ->
             let Some(parent) = parent.map(service) else { continue };
             let child = service(place);
             if parent != child {
-                *counts.entry((parent.to_owned(), child.to_owned())).or_default() += 1;
+                let failed = trace.spans().get(place).is_some_and(|span| span.status == 2);
+                let counts = counts.entry((parent.to_owned(), child.to_owned())).or_default();
+                counts.0 += 1;
+                counts.1 += u64::from(failed);
             }
         }
     }
-    let calls = counts.into_iter().map(|((parent, child), count)| Call { parent, child, count });
+    let calls = counts.into_iter().map(|((parent, child), (count, errors))| Call { parent, child, count, errors });
     Ok(Dependencies { calls: calls.collect(), complete })
 }
 

@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::mutes_api::Mutes;
-use crate::api::{App, compare_api, jaeger_api, page_api, tempo_api, web};
+use crate::api::{App, compare_api, jaeger_api, page_api, tempo_api, web, zipkin_api};
 use crate::exporter::{self, StoreExporterConfig};
 
 /// What runs without a config.
@@ -212,6 +212,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         };
         let (http, address) = servers.bind(&host, 16686, is_free, "http", &listeners).await?;
         let (tempo, _) = servers.bind(&host, 3200, is_free, "tempo", &listeners).await?;
+        let (zipkin, _) = servers.bind(&host, 9411, is_free, "zipkin", &listeners).await?;
         let guarded = |router: Router<App>| {
             router.layer(axum::middleware::from_fn_with_state(app.clone(), web::guard)).with_state(app.clone())
         };
@@ -223,6 +224,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
         servers.serve(http, guarded(main));
         let ready_route = Router::new().route("/ready", get(|| async { "ready\n" }));
         servers.serve(tempo, guarded(tempo_api::routes().merge(ready_route)));
+        servers.serve(zipkin, guarded(zipkin_api::routes()));
         store.note_address(&address.to_string()).context("cannot write the lock file")?;
         page = Some(address);
         register_store_metrics(&telemetry, store);

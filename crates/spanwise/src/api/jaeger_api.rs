@@ -131,7 +131,7 @@ async fn dependencies(State(app): State<App>, RawQuery(query): RawQuery) -> Answ
 }
 
 /// A parameter that may be missing, but not nonsense.
-fn parameter<T>(
+pub fn parameter<T>(
     pairs: &[(String, String)],
     key: &str,
     parse: impl Fn(&str) -> Option<T>,

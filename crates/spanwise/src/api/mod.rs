@@ -14,6 +14,8 @@ pub mod tempo_tags;
 pub mod trace_columns;
 pub mod trace_json;
 pub mod web;
+pub mod zipkin;
+pub mod zipkin_api;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! Tempo's and Jaeger's APIs, line by line as their clients read them, through the real binary.
+//! Tempo's, Jaeger's and Zipkin's APIs, line by line as their clients read them, through the real binary.
 
 use serde_json::{Value as Json, json};
 
@@ -146,6 +146,42 @@ fn jaeger_answers_in_its_envelope() {
         let body: Json = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(body["errors"][0]["code"], status);
         assert!(body["errors"][0]["msg"].as_str().unwrap().contains(part), "{body}");
+    }
+}
+
+#[test]
+fn zipkin_answers_its_clients() {
+    let (_dir, server) = with_shop();
+    let get = |path: &str| server.json("zipkin", path);
+    let id = hex(&trace_id(1));
+    assert_eq!(get("/health")["status"], "UP");
+    assert_eq!(get("/api/v2/services"), json!(["cart", "gateway"]));
+    assert_eq!(get("/api/v2/spans?serviceName=cart"), json!(["load", "query"]));
+    assert_eq!(get("/api/v2/remoteServices?serviceName=cart"), json!([]));
+    let trace = get(&format!("/api/v2/trace/{id}"));
+    assert_eq!(trace.as_array().unwrap().len(), 3);
+    assert_eq!((&trace[0]["traceId"], &trace[0]["name"]), (&json!(id), &json!("GET /cart")));
+    assert_eq!(trace[0]["localEndpoint"]["serviceName"], "gateway");
+    assert!(trace[0]["timestamp"].is_u64() && trace[0].get("parentId").is_none());
+    let found = get("/api/v2/traces?serviceName=cart&spanName=query&limit=5");
+    assert_eq!(found, json!([trace]));
+    let other = hex(&trace_id(2));
+    assert_eq!(get(&format!("/api/v2/traceMany?traceIds={id},{other}")).as_array().unwrap().len(), 2);
+    let end_ms = trace[0]["timestamp"].as_u64().unwrap() / 1_000 + 60_000;
+    assert_eq!(
+        get(&format!("/api/v2/dependencies?endTs={end_ms}")),
+        json!([{"parent": "gateway", "child": "cart", "callCount": 1}])
+    );
+    for (path, status) in [
+        ("/api/v2/trace/abc", 404),
+        ("/api/v2/trace/xyz", 400),
+        ("/api/v2/spans", 400),
+        ("/api/v2/traceMany?traceIds=1", 400),
+        ("/api/v2/traceMany?traceIds=1,1", 400),
+        ("/api/v2/dependencies", 400),
+        ("/api/v2/traces?limit=many", 400),
+    ] {
+        assert_eq!(server.get("zipkin", path).status, status, "{path}");
     }
 }
 

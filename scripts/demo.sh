@@ -13,6 +13,11 @@ scripts/ui.sh
 echo '== building Spanwise (some minutes the first time)'
 cargo build --quiet --profile ci -p spanwise
 spanwise=$target/ci/spanwise
+# PAYMENT=rust: the shop's payment service in Rust, instrumented by spanwise-sdk.
+if [ "${PAYMENT:-}" = rust ]; then
+    cargo build --quiet --profile ci -p rust-shop --features sqlite
+    export PAYMENT_PROGRAM="$target/ci/rust-shop"
+fi
 
 run=.run/demo
 mkdir -p "$run"

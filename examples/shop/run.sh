@@ -43,7 +43,12 @@ for name in auth cart gateway; do
 done
 for name in catalog payment; do
     eval "port=\$$name"
-    PORT=$port OTEL_SERVICE_NAME=$name node --require @opentelemetry/auto-instrumentations-node/register "$name.js" >"$run/$name.log" 2>&1 &
+    # PAYMENT_PROGRAM: another program in the place of payment.js, such as examples/rust-shop.
+    if [ $name = payment ] && [ -n "${PAYMENT_PROGRAM:-}" ]; then
+        PORT=$port OTEL_SERVICE_NAME=$name "$PAYMENT_PROGRAM" >"$run/$name.log" 2>&1 &
+    else
+        PORT=$port OTEL_SERVICE_NAME=$name node --require @opentelemetry/auto-instrumentations-node/register "$name.js" >"$run/$name.log" 2>&1 &
+    fi
     started="$started $!"
 done
 for name in auth cart gateway catalog payment redis; do

@@ -13,6 +13,7 @@ const ALLOWED: [(&str, &[&str]); 12] = [
     ("spanwise-journal", &["spanwise-model", "spanwise-wire"]),
     ("spanwise-propagate", &[]),
     ("spanwise-sdk", &["spanwise-propagate"]),
+    ("rust-shop", &["spanwise-sdk"]),
     ("w3c-server", &["spanwise-sdk"]),
     ("spanwise-store", &["spanwise-model", "spanwise-wire", "spanwise-journal", "spanwise-insight"]),
     ("spanwise-query", &["spanwise-model", "spanwise-wire", "spanwise-store", "spanwise-insight"]),

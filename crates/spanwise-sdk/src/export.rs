@@ -247,12 +247,12 @@ fn run(shared: Arc<Shared>, make: MakeExporter, tasks: Vec<Task>, ready: &SyncSe
             return;
         }
     };
-    let _ = ready.send(Ok(()));
     runtime.block_on(async {
         let exports = Exports { shared: Arc::clone(&shared), thread_id: std::thread::current().id() };
         for task in tasks {
             tokio::spawn(task(exports.clone()));
         }
+        let _ = ready.send(Ok(()));
         export_until_stopped(&shared, exporter.as_mut()).await;
     });
     exporter.shutdown();

@@ -13,12 +13,10 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) fn flush() -> Task {
     use tokio::signal::unix::{SignalKind, signal};
     Box::new(|exports| {
+        // Now, not when the task first runs: a signal may come at once.
+        let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
         Box::pin(async move {
-            let (Ok(mut terminate), Ok(mut interrupt)) =
-                (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-            else {
-                return;
-            };
+            let (Ok(mut terminate), Ok(mut interrupt)) = signals else { return };
             let kind = tokio::select! {
                 _ = terminate.recv() => SignalKind::terminate(),
                 _ = interrupt.recv() => SignalKind::interrupt(),

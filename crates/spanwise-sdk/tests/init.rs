@@ -19,7 +19,9 @@ const CHILD: &str = "SPANWISE_TEST_PROGRAM";
 #[test]
 fn program() {
     let Ok(which) = std::env::var(CHILD) else { return };
-    let guard = spanwise_sdk::builder().service_name("shop").init().unwrap();
+    let builder = spanwise_sdk::builder().service_name("shop");
+    let builder = if which == "signal" { builder.flush_on_signals() } else { builder };
+    let guard = builder.init().unwrap();
     assert!(spanwise_sdk::init().is_err());
     match which.as_str() {
         "spans" => spans(),
@@ -33,6 +35,22 @@ fn program() {
                 drop(guard);
             });
             return;
+        }
+        "signal" => {
+            tracing::info_span!("before the signal").in_scope(|| ());
+            println!("ready");
+            loop {
+                std::thread::park();
+            }
+        }
+        // Nothing is recorded until the sampling server has answered.
+        "remote" => {
+            let start = std::time::Instant::now();
+            while guard.stats().ended == 0 && start.elapsed() < Duration::from_secs(20) {
+                tracing::info_span!("sampled").in_scope(|| ());
+                assert!(guard.flush(Duration::from_secs(10)));
+            }
+            assert!(guard.stats().exported > 0);
         }
         "nobody_listens" => {
             tracing::info_span!("lost").in_scope(|| ());
@@ -158,6 +176,49 @@ fn the_environment_decides() {
     assert!(log.lines().any(|line| line.starts_with('{') && line.contains("\"trace_id\"")), "{log}");
     let output = start("spans", &[endpoint, ("OTEL_PROPAGATORS", "zipkin")]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot use propagators zipkin"));
+}
+
+#[test]
+fn a_signal_sends_what_is_left_and_ends_the_program_as_ever() {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::ExitStatusExt;
+    let (address, requests) = receiver();
+    let mut program = Command::new(std::env::current_exe().unwrap());
+    program.args(["program", "--exact", "--nocapture", "--test-threads=1"]).env(CHILD, "signal");
+    program.env("OTEL_EXPORTER_OTLP_ENDPOINT", &address).stdout(std::process::Stdio::piped());
+    let mut program = program.spawn().unwrap();
+    let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with("ready")));
+    assert!(Command::new("kill").arg(program.id().to_string()).status().unwrap().success());
+    assert_eq!(program.wait().unwrap().signal(), Some(15));
+    let spans = all_spans(&requests);
+    assert_eq!(spans.iter().map(|span| span.name.as_str()).collect::<Vec<_>>(), ["before the signal"]);
+}
+
+#[test]
+fn a_sampling_server_decides() {
+    let (address, requests) = receiver();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let argument =
+        format!("endpoint=http://{},pollingIntervalMs=50,initialSamplingRate=0", listener.local_addr().unwrap());
+    let (sender, asked) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut request) = (stream.unwrap(), [0; 1024]);
+            let read = stream.read(&mut request).unwrap();
+            sender.send(String::from_utf8_lossy(&request[..read]).into_owned()).unwrap();
+            let body = r#"{"strategyType":"PROBABILISTIC","probabilisticSampling":{"samplingRate":1}}"#;
+            let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+            stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+        }
+    });
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", address.as_str());
+    start(
+        "remote",
+        &[endpoint, ("OTEL_TRACES_SAMPLER", "parentbased_jaeger_remote"), ("OTEL_TRACES_SAMPLER_ARG", &argument)],
+    );
+    assert!(asked.recv().unwrap().starts_with("GET /sampling?service=shop "));
+    assert_eq!(all_spans(&requests)[0].trace_state, "ot=th:0");
 }
 
 #[test]

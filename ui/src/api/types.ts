@@ -60,6 +60,8 @@ export interface TraceColumns {
   error_count: number;
   services: ServiceCount[];
   critical_path: { mode: string; segments: [number | null, number, number][]; by_service: { service: string; ns: number }[] };
+  /** Producer's place, consumer's place, nanoseconds between them. */
+  queue: [number, number, number][];
   /** Client's place, server's place, before, wire out, server, wire back, after. */
   ledger: [number, number | null, number, number, number, number, number][];
   /** None where the trace is large: they are asked for apart. */

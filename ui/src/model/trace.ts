@@ -45,6 +45,8 @@ export interface TraceModel {
   segments: { place: number; start: number; end: number }[];
   /** By client's place: server's place, before, wire out, server, wire back, after. */
   ledger: Map<number, LedgerLine>;
+  /** By the place of either: the other, and the time between sending and dealing with the message. */
+  queue: Map<number, { other: number; ns: number; isProducer: boolean }[]>;
   groups: Group[];
   /** The group that a span belongs to, -1 for none. */
   groupOf: Int32Array;
@@ -125,6 +127,7 @@ export function traceModel(trace: TraceColumns): TraceModel {
     events: new Map(columns.events),
     segments,
     ledger: new Map(trace.ledger.map(([client, server, before, wireOut, inServer, wireBack, after]) => [client, { server, before, wireOut, inServer, wireBack, after }])),
+    queue: hops(trace.queue),
     groups: [],
     groupOf: new Int32Array(count).fill(-1),
     errors,
@@ -139,6 +142,18 @@ export function traceModel(trace: TraceColumns): TraceModel {
   };
   findGroups(model);
   return model;
+}
+
+function hops(queue: TraceColumns['queue']): TraceModel['queue'] {
+  const found: TraceModel['queue'] = new Map();
+  for (const [producer, consumer, ns] of queue) {
+    for (const [place, hop] of [[producer, { other: consumer, ns, isProducer: true }], [consumer, { other: producer, ns, isProducer: false }]] as const) {
+      const held = found.get(place);
+      if (held) held.push(hop);
+      else found.set(place, [hop]);
+    }
+  }
+  return found;
 }
 
 /** Folds siblings of one kind, where there are enough of them. */

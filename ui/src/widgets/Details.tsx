@@ -22,6 +22,7 @@ export interface Known {
   message?: string;
   flags: string[];
   ledger?: LedgerLine;
+  queue: { other: number; ns: number; isProducer: boolean; name: string }[];
   among: { percentile: number; spans: number; medianNs: number } | null;
   findings: Finding[];
 }
@@ -56,6 +57,13 @@ export function Details({ known, full, error, close, goTo }: Properties) {
       {known.findings.map((finding) => <p key={finding.id} className="finding-line">{finding.title}</p>)}
       {ledger && <LedgerBar known={known} ledger={ledger} />}
       {server !== null && server !== undefined && <p className="small"><button type="button" className="link" onClick={() => goTo(server)}>Go to the answering span</button></p>}
+      {known.queue.slice(0, 20).map((hop) => (
+        <p key={hop.other} className="small soft">
+          {hop.isProducer ? 'Dealt with by ' : 'Sent by '}
+          <button type="button" className="link" onClick={() => goTo(hop.other)}>{hop.name}</button>
+          {hop.ns >= 0 ? `, ${duration(hop.ns)} in the queue` : ', by clocks that differ'}
+        </p>
+      ))}
       <p className="small ids"><code>{known.id}</code> <Copy text={known.id}>Copy id</Copy></p>
       {error && <p className="error">{error.message}</p>}
       {!full && !error && <Ghost lines={6} />}

@@ -20,6 +20,7 @@ function trace(lines: [number, string, string, number, number][], failed: number
     error_count: failed.length,
     services: services.map((name) => ({ name, spans: 1 })),
     critical_path: { mode: 'spanwise', segments: lines.map(([, , , start], place) => [place, start, start + (self[place] ?? 0)]), by_service: [] },
+    queue: [],
     ledger: [],
     findings: [],
     columns: {

@@ -6,16 +6,17 @@
 use std::collections::HashMap;
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use spanwise_insight::calls::{Call, call};
 use spanwise_insight::ledger::ledger;
 use spanwise_insight::population::findings_of;
-use spanwise_insight::{TraceFacts, trace_facts};
+use spanwise_insight::queue::queue_hops;
+use spanwise_insight::{Mode, TraceFacts, trace_facts, trace_facts_in};
 use spanwise_model::{SpanKind, StatusCode, Trace};
 use spanwise_wire::decode_trace;
 
@@ -49,8 +50,22 @@ async fn decoded<T: Send + 'static>(
     tokio::task::spawn_blocking(move || read(&decode_trace(&[batch]))).await.map_err(ApiError::internal)
 }
 
-async fn columns(State(app): State<App>, Path(id): Path<String>) -> Result<Response, ApiError> {
-    let bytes = decoded(&app, &id, columns_bytes).await?.map_err(ApiError::internal)?;
+#[derive(Deserialize)]
+struct ColumnsParameters {
+    mode: Option<String>,
+}
+
+async fn columns(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Query(parameters): Query<ColumnsParameters>,
+) -> Result<Response, ApiError> {
+    let mode = match parameters.mode.as_deref() {
+        None => Mode::default(),
+        Some(text) => Mode::parse(text)
+            .ok_or_else(|| ApiError::bad_request(format!("mode={text:?}: spanwise, jaeger, crisp and elastic are")))?,
+    };
+    let bytes = decoded(&app, &id, move |trace| columns_bytes(trace, mode)).await?.map_err(ApiError::internal)?;
     Ok(([(CONTENT_TYPE, "application/json")], bytes).into_response())
 }
 
@@ -212,6 +227,8 @@ struct TraceJson<'a> {
     error_count: usize,
     services: Vec<ServiceJson<'a>>,
     critical_path: CriticalPathJson<'a>,
+    /// Producer's and consumer's place, and the time between them, negative when their clocks differ.
+    queue: Vec<(usize, usize, i64)>,
     ledger: Vec<LedgerJson>,
     /// None where the trace is large: they are asked for apart.
     findings: Option<Vec<Json>>,
@@ -219,8 +236,8 @@ struct TraceJson<'a> {
 }
 
 /// Written as it goes: a tree of JSON values of so many numbers would take longer to build than all else.
-fn columns_bytes(trace: &Trace) -> serde_json::Result<Vec<u8>> {
-    let facts = trace_facts(trace);
+fn columns_bytes(trace: &Trace, mode: Mode) -> serde_json::Result<Vec<u8>> {
+    let facts = trace_facts_in(trace, mode);
     let calls: Vec<Call> = trace.spans.iter().map(call).collect();
     let order = tree_order(&facts);
     let mut place_of = vec![0usize; trace.spans.len()];
@@ -255,10 +272,14 @@ fn columns_bytes(trace: &Trace) -> serde_json::Result<Vec<u8>> {
         error_count: facts.error_count,
         services: facts.services.iter().map(|(name, spans)| ServiceJson { name, spans: *spans }).collect(),
         critical_path: CriticalPathJson {
-            mode: "spanwise",
+            mode: mode.as_str(),
             segments: segments.collect(),
             by_service: by_service.map(|own| ServiceTimeJson { service: &own.service, ns: own.ns }).collect(),
         },
+        queue: queue_hops(trace, &facts)
+            .into_iter()
+            .map(|hop| (place_of[hop.producer], place_of[hop.consumer], hop.queue_ns))
+            .collect(),
         ledger: lines.collect(),
         findings,
         columns: columns_of(trace, &facts, &calls, &order),
@@ -287,7 +308,7 @@ mod tests {
     use spanwise_model::{Event, KeyValue};
 
     fn columns_json(trace: &Trace) -> Json {
-        serde_json::from_slice(&columns_bytes(trace).unwrap()).unwrap()
+        serde_json::from_slice(&columns_bytes(trace, Mode::default()).unwrap()).unwrap()
     }
 
     #[test]
@@ -309,6 +330,17 @@ mod tests {
         let sum: i64 = segments.iter().map(|own| own[2].as_i64().unwrap() - own[1].as_i64().unwrap()).sum();
         assert_eq!(sum, 100_000_000);
         assert_eq!(json["ledger"][0], json!([1, 2, 10_000_000, 10_000_000, 60_000_000, 10_000_000, 10_000_000]));
+    }
+
+    #[test]
+    fn the_rule_of_the_critical_path_is_chosen_and_named() {
+        for (name, mode) in [("spanwise", Mode::default()), ("jaeger", Mode::parse("jaeger").unwrap())] {
+            let bytes = columns_bytes(&shop(1, 1_000, 1, false), mode).unwrap();
+            let json: Json = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(json["critical_path"]["mode"], name);
+            let own: u64 = json["columns"]["critical_ns"].as_array().unwrap().iter().filter_map(Json::as_u64).sum();
+            assert_eq!(own, 100_000_000, "{name}");
+        }
     }
 
     #[test]

@@ -224,6 +224,7 @@ function knownOf(model: TraceModel, at: number, kinds: Parameters<typeof percent
     message: model.messages.get(at),
     flags: model.flags.get(at) ?? [],
     ledger: model.ledger.get(at),
+    queue: (model.queue.get(at) ?? []).map((hop) => ({ ...hop, name: `${serviceOf(model, hop.other)} ${nameOf(model, hop.other)}` })),
     among: kinds ? percentileOf(kinds, at, durationNs) : null,
     findings: findings ?? [],
   };

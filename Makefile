@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cac
 CARGO ?= cargo
 DEMO_ARGS ?=
 
-.PHONY: help test demo build bench bench-micro bench-search truth fmt lint ui browser screenshots record crash clean
+.PHONY: help test demo build bench bench-micro bench-search truth fmt lint ui browser screenshots record crash fuzz clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -39,6 +39,9 @@ record: ## record the shop, ill and healthy, anew: what the tests of insight exp
 
 crash: ## five hundred rounds of load, kill -9, restart, compare
 	@SPANWISE_CRASH_CYCLES=500 $(CARGO) test --profile ci -p spanwise --test it crash -- --nocapture
+
+fuzz: ## every fuzz target for twenty seconds (nightly compiler); FUZZ_SECONDS=n for longer
+	@scripts/fuzz.sh $(FUZZ_SECONDS)
 
 fmt: ## format all sources
 	@$(CARGO) fmt --all

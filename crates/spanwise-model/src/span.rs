@@ -28,9 +28,9 @@ impl SpanKind {
         SpanKind::Consumer,
     ];
 
-    /// Numbers that OTLP does not define read as `Unspecified`.
+    /// Numbers that OTLP does not define read as `Unspecified`. Protobuf cuts enums to 32 bits.
     pub fn from_wire(number: u64) -> Self {
-        usize::try_from(number).ok().and_then(|n| Self::ALL.get(n).copied()).unwrap_or_default()
+        usize::try_from(number & u64::from(u32::MAX)).ok().and_then(|n| Self::ALL.get(n).copied()).unwrap_or_default()
     }
 
     pub fn as_str(self) -> &'static str {
@@ -56,9 +56,9 @@ pub enum StatusCode {
 }
 
 impl StatusCode {
-    /// Numbers that OTLP does not define read as `Unset`.
+    /// Numbers that OTLP does not define read as `Unset`. Protobuf cuts enums to 32 bits.
     pub fn from_wire(number: u64) -> Self {
-        match number {
+        match number & u64::from(u32::MAX) {
             1 => StatusCode::Ok,
             2 => StatusCode::Error,
             _ => StatusCode::Unset,

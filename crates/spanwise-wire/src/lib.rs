@@ -15,6 +15,7 @@ pub mod inflate;
 pub mod json;
 mod repair;
 pub mod rewrite;
+pub mod sampling;
 mod scan;
 pub mod view;
 

@@ -283,6 +283,12 @@ fn fixed64_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|slice| slice.try_into().ok()).map_or(0, u64::from_le_bytes)
 }
 
+/// Protobuf enums are 32 bits wide: what a varint holds above them is cut off. 0 for numbers beyond a byte.
+#[inline(always)]
+fn small_enum(varint: u64) -> u8 {
+    u8::try_from(varint & u64::from(u32::MAX)).unwrap_or(0)
+}
+
 impl Scan<'_> {
     #[inline(always)]
     fn tag(&self, at: &mut usize, end: usize) -> Result<(u32, u8)> {
@@ -491,7 +497,7 @@ impl Scan<'_> {
                 2 => span_id = self.len(number, wire, &mut at, end)?,
                 4 => parent = self.len(number, wire, &mut at, end)?,
                 3 | 5 => self.string(number, wire, &mut at, end)?,
-                6 => span.kind = u8::try_from(self.uint(number, wire, &mut at, end)?).unwrap_or(0),
+                6 => span.kind = small_enum(self.uint(number, wire, &mut at, end)?),
                 7 => span.start_unix_nano = self.fixed64(number, wire, &mut at, end)?,
                 8 => span.end_unix_nano = self.fixed64(number, wire, &mut at, end)?,
                 9 => self.attribute(number, wire, &mut at, end)?,
@@ -560,7 +566,7 @@ impl Scan<'_> {
                 2 => self.string(number, wire, &mut at, end)?,
                 3 => {
                     let code = self.uint(number, wire, &mut at, end)?;
-                    span.status = u8::try_from(code).ok().filter(|code| *code <= 2).unwrap_or(0);
+                    span.status = Some(small_enum(code)).filter(|code| *code <= 2).unwrap_or(0);
                 }
                 _ => skip(self.bytes, number, wire, &mut at, end)?,
             }

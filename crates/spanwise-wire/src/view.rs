@@ -116,7 +116,13 @@ pub enum ValueView<'a> {
 
 /// Reads the body of an `AnyValue`. Of several members the last counts, as protobuf says.
 pub fn value(any_value: &[u8]) -> ValueView<'_> {
-    let mut value = ValueView::Empty;
+    value_after(ValueView::Empty, any_value)
+}
+
+/// A repeated `AnyValue` field merges: one without a member changes nothing. Two lists or maps do not join here, as
+/// protobuf has it: the last one counts.
+fn value_after<'a>(before: ValueView<'a>, any_value: &'a [u8]) -> ValueView<'a> {
+    let mut value = before;
     for field in Fields::new(any_value) {
         value = match (field.number, field.value) {
             (1, FieldValue::Len(bytes)) => ValueView::Str(text(bytes)),
@@ -146,7 +152,7 @@ pub fn key_value(raw: &[u8]) -> KeyValueView<'_> {
     for field in Fields::new(raw) {
         match (field.number, field.value) {
             (1, FieldValue::Len(bytes)) => view.key = text(bytes),
-            (2, FieldValue::Len(bytes)) => view.value = value(bytes),
+            (2, FieldValue::Len(bytes)) => view.value = value_after(view.value, bytes),
             _ => {}
         }
     }

@@ -81,7 +81,14 @@ pub(super) fn unsnap(input: &[u8], limit: usize) -> Inflated {
     snap::raw::Decoder::new().decompress_vec(input).map_err(corrupt)
 }
 
+/// The decoder takes the end of its input for the end of a frame, so that one cut between two blocks would pass.
 pub(super) fn unlz4(input: &[u8], limit: usize) -> Inflated {
+    const CONTENT_CHECKSUM: u8 = 1 << 2;
+    let has_checksum = input.get(4).is_some_and(|flags| flags & CONTENT_CHECKSUM != 0);
+    let end_mark = input.len().checked_sub(if has_checksum { 8 } else { 4 });
+    if end_mark.and_then(|at| input.get(at..at + 4)).is_some_and(|mark| mark != [0; 4]) {
+        return Err(corrupt("the last frame is truncated"));
+    }
     read_bounded(lz4_flex::frame::FrameDecoder::new(input), input.len(), limit)
 }
 

@@ -260,11 +260,11 @@ impl<'a> Reader<'a> {
             }
             Shape::Texts => {
                 return self.array(|reader| {
-                    put_len_field(out, number, reader.string()?.as_bytes());
+                    put_len_field(out, number, &reader.text()?);
                     Ok(())
                 });
             }
-            Shape::Text => put_len_field(out, number, self.string()?.as_bytes()),
+            Shape::Text => put_len_field(out, number, &self.text()?),
             Shape::Hex => put_len_field(out, number, &self.hex()?),
             Shape::Base64 => put_len_field(out, number, &self.base64()?),
             Shape::Bool => {
@@ -379,7 +379,14 @@ impl<'a> Reader<'a> {
             .ok_or_else(|| self.fail("expected base64"))
     }
 
+    /// A string that is no text of OTLP's: a key, a number, an id.
     fn string(&mut self) -> Result_<String> {
+        let text = self.text()?;
+        Ok(String::from_utf8(text).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    }
+
+    /// A string's bytes. Invalid UTF-8 is passed on, so that [`crate::Batch::parse`] repairs and counts it.
+    fn text(&mut self) -> Result_<Vec<u8>> {
         self.expect(b'"', "expected a string")?;
         let mut out: Vec<u8> = Vec::new();
         loop {
@@ -399,8 +406,7 @@ impl<'a> Reader<'a> {
             }
         }
         self.at += 1;
-        // Invalid UTF-8 is repaired here as it is in protobuf.
-        Ok(String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+        Ok(out)
     }
 
     fn escape(&mut self, out: &mut Vec<u8>) -> Result_<()> {

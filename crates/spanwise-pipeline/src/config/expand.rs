@@ -201,4 +201,28 @@ mod tests {
             assert!(check(value).unwrap_err().contains(part), "{value}");
         }
     }
+
+    #[test]
+    fn config_expansion_depth_at_the_limit_and_one_past_it() {
+        /// `${env:V9}` names `${env:V8}` and so on, down to a value.
+        struct Chain;
+        impl Lookup for Chain {
+            fn env(&self, name: &str) -> Option<String> {
+                let number: usize = name.strip_prefix('V')?.parse().ok()?;
+                Some(number.checked_sub(1).map_or("end".to_owned(), |below| format!("-${{env:V{below}}}")))
+            }
+            fn file(&self, path: &str) -> Result<String, String> {
+                Err(path.to_owned())
+            }
+        }
+        let of = |links: usize| {
+            let mut node = parse(&format!("x: -${{env:V{links}}}"), 0).unwrap();
+            let mut errors = Vec::new();
+            expand(&mut node, &Chain, &mut errors);
+            errors.pop().map(|error| error.message)
+        };
+        // The value itself stands one step below the last reference.
+        assert_eq!(of(limits::CONFIG_EXPANSION_DEPTH - 1), None);
+        assert!(of(limits::CONFIG_EXPANSION_DEPTH).is_some_and(|message| message.contains("without end")));
+    }
 }

@@ -235,4 +235,33 @@ mod tests {
         assert!(parse("a: 1\na: 2\n", 0).unwrap_err().message.contains("already defined"));
         assert!(parse("", 0).unwrap().entries().is_empty());
     }
+
+    #[test]
+    fn config_bytes_at_the_limit_and_one_past_it() {
+        let of = |bytes: usize| parse(&format!("x: {}", "y".repeat(bytes - 3)), 0);
+        assert!(of(limits::CONFIG_BYTES).is_ok());
+        assert!(of(limits::CONFIG_BYTES + 1).unwrap_err().message.contains("larger than"));
+    }
+
+    #[test]
+    fn config_depth_at_the_limit_and_one_past_it() {
+        let of = |depth: usize| parse(&format!("{}x{}", "[".repeat(depth), "]".repeat(depth)), 0);
+        assert!(of(limits::CONFIG_DEPTH).is_ok());
+        assert_eq!(of(limits::CONFIG_DEPTH + 1).unwrap_err().message, "nested too deeply");
+    }
+
+    #[test]
+    fn config_nodes_at_the_limit_and_one_past_it() {
+        // The list counts too.
+        let of = |values: usize| parse(&format!("[{}]", "x,".repeat(values)), 0);
+        assert!(of(limits::CONFIG_NODES - 1).is_ok());
+        assert!(of(limits::CONFIG_NODES).unwrap_err().message.contains("too many values"));
+        // Nine aliases of nine aliases and so on: a billion values in a few lines.
+        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..9 {
+            let below = format!("*a{}, ", level - 1).repeat(9);
+            bomb.push_str(&format!("a{level}: &a{level} [{below}]\n"));
+        }
+        assert!(parse(&bomb, 0).unwrap_err().message.contains("too many values"));
+    }
 }

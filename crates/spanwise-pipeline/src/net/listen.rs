@@ -8,10 +8,11 @@ use std::time::Duration;
 use spanwise_model::limits;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use super::connections::Connections;
 
 /// A connection, encrypted or not.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -59,7 +60,7 @@ impl Listener {
         F: Future<Output = ()> + Send + 'static,
         S: Fn(Box<dyn Stream>) -> F + Clone + Send + 'static,
     {
-        let room = Arc::new(Semaphore::new(limits::CONNECTIONS));
+        let connections = Connections::new(limits::CONNECTIONS);
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
@@ -73,15 +74,17 @@ impl Listener {
                     continue;
                 }
             };
-            let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
-                tracing::warn!(limit = limits::CONNECTIONS, "too many connections: a new one was closed");
-                continue;
-            };
-            let (tls, serve) = (self.tls.clone(), serve.clone());
+            let (tls, serve, open) = (self.tls.clone(), serve.clone(), connections.open());
             tasks.spawn(async move {
-                let _permit = permit;
-                if let Some(stream) = secure(stream, tls).await {
-                    serve(stream).await;
+                let closed = open.closed();
+                let serving = async move {
+                    if let Some(stream) = secure(stream, tls).await {
+                        serve(open.watch(stream)).await;
+                    }
+                };
+                tokio::select! {
+                    () = serving => {}
+                    () = closed.cancelled() => {}
                 }
             });
         }

@@ -1,5 +1,6 @@
 //! Sockets: listeners that survive every accept error, TLS on both sides.
 
+mod connections;
 pub mod gather;
 pub mod listen;
 pub mod tls;

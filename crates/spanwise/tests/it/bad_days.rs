@@ -111,3 +111,53 @@ fn a_directory_that_cannot_be_used_is_named() {
     let output = spanwise(&["query", "{ nmae = 1 }", "--data-dir", dir.path().to_str().unwrap()]);
     assert!(text(&output.stderr).contains("{ nmae = 1 }\n      ^"), "{}", text(&output.stderr));
 }
+
+#[test]
+fn a_config_that_cannot_be_read_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let missing = dir.path().join("missing.yaml").to_str().unwrap().to_owned();
+    for (source, parts) in [
+        (missing.clone(), vec!["cannot read", "missing.yaml", "No such file"]),
+        (dir.path().to_str().unwrap().to_owned(), vec!["cannot read", "Is a directory"]),
+        (file("binary.yaml", b"\xff\xfe\x00\x01"), vec!["cannot read", "binary.yaml", "UTF-8"]),
+        (
+            file("torn.yaml", b"receivers: {otlp: {protocols: "),
+            vec!["torn.yaml:", "did not find expected node content"],
+        ),
+        (file("list.yaml", b"- a\n"), vec!["list.yaml:1:1", "a config is a map, and this is a list"]),
+        (file("empty.yaml", b""), vec!["no service section"]),
+        (file("tab.yaml", b"receivers:\n\totlp:\n"), vec!["tab.yaml:2:"]),
+        ("env:SPANWISE_NO_SUCH_CONFIG".to_owned(), vec!["SPANWISE_NO_SUCH_CONFIG", "is not set"]),
+        ("https://example.invalid/c.yaml".to_owned(), vec!["not fetched over the network"]),
+    ] {
+        for command in ["serve", "validate"] {
+            let output = spanwise(&[command, "--config", &source]);
+            let error = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{command} {source}: {error}");
+            for part in &parts {
+                assert!(error.contains(part), "{command} {source}: {part:?} is not in {error}");
+            }
+            assert!(output.stdout.is_empty(), "{command} {source}");
+        }
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let script = "mount -t tmpfs -o ro none \"$1\" && shift && exec \"$@\"";
+    let output = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", data])
+        .args([env!("CARGO_BIN_EXE_spanwise"), "serve", "--listen", "127.0.0.1:0", "--data-dir", data])
+        .output()
+        .unwrap();
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains(data) && error.contains("Read-only file system"), "{error}");
+}

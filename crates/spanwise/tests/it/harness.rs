@@ -37,11 +37,22 @@ pub struct Server {
 impl Server {
     /// Starts on free ports and waits until it is ready.
     pub fn start(dir: &Path, arguments: &[&str]) -> Server {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_spanwise"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--print-ports", "--data-dir"])
-            .arg(dir)
+        let arguments = [&["--data-dir", dir.to_str().unwrap()], arguments].concat();
+        Server::start_by(Command::new(env!("CARGO_BIN_EXE_spanwise")), &arguments)
+    }
+
+    /// Without a data directory: nothing is kept on disk.
+    pub fn start_in_memory(arguments: &[&str]) -> Server {
+        Server::start_by(Command::new(env!("CARGO_BIN_EXE_spanwise")), arguments)
+    }
+
+    /// Starts the program through a command that ends in it.
+    pub fn start_by(mut command: Command, arguments: &[&str]) -> Server {
+        let mut child = command
+            .args(["serve", "--listen", "127.0.0.1:0", "--print-ports"])
             .args(arguments)
             .env("SPANWISE_LOG", "warn")
+            .env_remove("SPANWISE_DATA_DIR")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

@@ -148,6 +148,12 @@ async fn answer(
     };
     let metadata = if include_metadata { metadata(&parts.headers) } else { Metadata::default() };
     let (compressed, message, charge) = read_message(body, admission).await?;
+    if compressed && encoding == Encoding::Identity {
+        return Err(Rejection::new(
+            Code::InvalidArgument,
+            "the message is marked compressed, and no grpc-encoding says how",
+        ));
+    }
     let encoding = if compressed { encoding } else { Encoding::Identity };
     let partial = admission.take(*signal, Format::Proto, encoding, message, charge, metadata).await?;
     Ok(partial.to_proto())

@@ -25,6 +25,10 @@ use crate::component::BuildContext;
 use crate::flow::Metadata;
 use crate::net::{Listener, Stream};
 
+/// Room for a body of which nothing has arrived yet, and how it grows with what does.
+const FIRST_ROOM: usize = 16 << 10;
+const ROOM_GROWTH: usize = 8;
+
 struct Server {
     config: HttpConfig,
     admission: Arc<Admission>,
@@ -135,8 +139,13 @@ impl Server {
     async fn read(&self, headers: &HeaderMap, mut body: Incoming) -> Result<(Bytes, Charge), Rejection> {
         let declared: Option<usize> =
             headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
-        let mut charge = self.admission.admit(declared.unwrap_or(0))?;
-        let mut buffer = BytesMut::with_capacity(declared.unwrap_or(0).min(1 << 20));
+        let declared = declared.unwrap_or(0);
+        if declared > self.admission.message_bytes() {
+            self.admission.admit(declared)?;
+        }
+        // Memory goes to those who send, not to those who only announce: room grows with what has arrived.
+        let mut charge = self.admission.admit(declared.min(FIRST_ROOM))?;
+        let mut buffer = BytesMut::with_capacity(declared.min(FIRST_ROOM));
         let late = || Rejection::new(Code::DeadlineExceeded, "the body did not arrive in time").with_http(408);
         loop {
             let frame = tokio::time::timeout(limits::BODY_STALL, body.frame()).await.map_err(|_| late())?;
@@ -151,8 +160,13 @@ impl Server {
             if length > self.admission.message_bytes() {
                 self.admission.admit(length)?;
             }
-            if length > charge.bytes() && !charge.grow(length - charge.bytes()) {
-                return Err(self.admission.out_of_memory());
+            if length > charge.bytes() {
+                let ahead = declared.min(length.saturating_mul(ROOM_GROWTH)).max(length);
+                if charge.grow(ahead - charge.bytes()) {
+                    buffer.reserve(ahead - buffer.len());
+                } else if !charge.grow(length - charge.bytes()) {
+                    return Err(self.admission.out_of_memory());
+                }
             }
             buffer.extend_from_slice(&chunk);
         }

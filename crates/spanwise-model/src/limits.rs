@@ -89,6 +89,10 @@ pub const SPOOL_BYTES: u64 = 10 << 30;
 pub const SPOOL_SEGMENT_BYTES: u64 = 32 << 20;
 /// How long a stage that holds spans goes on handing them to one that refuses, once the process is ending.
 pub const HAND_ON_AT_END: Duration = Duration::from_secs(3);
+/// A client's question how to sample: a service's name.
+pub const SAMPLING_QUESTION_BYTES: usize = 16 << 10;
+/// Operations whose arrivals are counted for adaptive sampling, between two computations: names may hold ids.
+pub const SAMPLING_OPERATIONS: usize = 10_000;
 /// Longest wait a peer's retry hint can impose.
 pub const PEER_RETRY_AFTER_SECONDS: u64 = 300;
 

@@ -15,13 +15,15 @@ use spanwise_journal::lock::LockError;
 use spanwise_journal::{Disk as _, RealDisk, Spool, SpoolError, WalOptions};
 use spanwise_model::budget::MemoryBudget;
 use spanwise_model::limits;
+use spanwise_wire::answer::{Code, PartialSuccess};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::arrivals::Arrivals;
 use crate::config::decode::decode;
 use crate::config::yaml::Node;
-use crate::config::{ConfigError, Listeners};
-use crate::flow::Consumer;
+use crate::config::{ConfigError, Listeners, Signal};
+use crate::flow::{Consumer, RawRequest, Refusal};
 use crate::telemetry::Telemetry;
 
 /// `type` or `type/name`.
@@ -92,6 +94,8 @@ pub struct BuildContext {
     pub tasks: TaskTracker,
     /// Where receivers note what they bound.
     pub listeners: Listeners,
+    /// Roots that receivers took, for whoever computes sampling from them.
+    pub arrivals: Arrivals,
     /// Name of the pipeline a processor stands in; empty for what several share.
     pub pipeline: String,
     /// Where stages keep what they have taken over: the data directory's under `""`, those of storage extensions
@@ -175,13 +179,24 @@ pub trait Receiver: Send {
     async fn start(self: Box<Self>, next: Outputs) -> Result<(), BuildError>;
 }
 
-/// Where a receiver sends: traces always; metrics and logs where they are accepted and discarded.
+/// Where a receiver sends.
 #[derive(Clone)]
 pub struct Outputs {
     /// `None` when no traces pipeline uses the receiver.
     pub traces: Option<Arc<dyn Consumer>>,
-    pub discard_metrics: bool,
-    pub discard_logs: bool,
+    pub metrics: Forwarding,
+    pub logs: Forwarding,
+}
+
+/// What becomes of the requests of a signal other than traces.
+#[derive(Clone)]
+pub enum Forwarding {
+    /// No pipeline takes them.
+    Refused,
+    /// Accepted and forgotten: the built-in config's way with what stock agents send beside traces.
+    Discarded,
+    /// Each request goes to all of these as it came.
+    To(Vec<Arc<dyn Stage>>),
 }
 
 /// A processor: a stage, and how it ends.
@@ -189,6 +204,18 @@ pub struct Outputs {
 pub trait Stage: Consumer {
     /// Hands on all it holds. Called after everything before it has stopped.
     async fn drain(&self);
+
+    /// Takes a request of another signal than traces: `Ok` means that the next hop has it. Only exporters whose
+    /// factory names the signal are asked.
+    ///
+    /// # Errors
+    /// The refusal to answer with.
+    async fn forward(&self, request: &RawRequest) -> Result<PartialSuccess, Refusal> {
+        Err(Refusal {
+            code: Code::Unimplemented,
+            ..Refusal::permanent(format!("{} are not supported", request.signal))
+        })
+    }
 }
 
 pub type ReceiverBuild = dyn Fn(BuildContext) -> Result<Box<dyn Receiver>, BuildError> + Send + Sync;
@@ -221,6 +248,10 @@ pub struct Factory {
     pub aliases: &'static [&'static str],
     pub stability: &'static str,
     pub summary: &'static str,
+    /// What pipelines it may stand in; empty for extensions.
+    pub signals: &'static [Signal],
+    /// JSON schema of its config, made from the struct and its doc comments.
+    pub schema: fn() -> schemars::Schema,
     pub prepare: Prepare,
 }
 

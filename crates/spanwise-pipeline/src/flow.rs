@@ -8,11 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use spanwise_model::budget::Charge;
 use spanwise_model::limits;
 use spanwise_wire::Batch;
 use spanwise_wire::answer::Code;
 use tokio_util::sync::CancellationToken;
+
+use crate::config::Signal;
 
 /// A batch on its way. Cloning counts references; memory is given back when the last clone is gone.
 #[derive(Debug, Clone)]
@@ -23,6 +26,23 @@ pub struct Payload {
     pub metadata: Arc<Metadata>,
     /// The probability with which tail sampling kept each of these traces: above 0, at most 1.
     pub probability: f64,
+}
+
+/// A request of another signal than traces, as it came: its content is not looked at.
+#[derive(Debug, Clone)]
+pub struct RawRequest {
+    pub signal: Signal,
+    pub format: RawFormat,
+    /// Uncompressed.
+    pub bytes: Bytes,
+    /// What it was admitted under.
+    pub charge: Arc<Charge>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RawFormat {
+    Proto,
+    Json,
 }
 
 /// Headers of the request that brought a batch, as far as the config asks for them (`metadata_keys`).

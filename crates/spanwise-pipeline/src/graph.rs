@@ -1,7 +1,7 @@
 //! From a config to running stages: built from the exporters upwards, drained from the receivers downwards.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use spanwise_model::MemoryBudget;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::component::{Build, BuildContext, BuildError, ComponentId, Outputs, Receiver, Spools, Stage};
+use crate::arrivals::Arrivals;
+use crate::component::{Build, BuildContext, BuildError, ComponentId, Forwarding, Outputs, Receiver, Spools, Stage};
 use crate::config::{Config, Listeners, Signal};
 use crate::flow::{Consumer, FanOut};
 use crate::telemetry::Telemetry;
@@ -53,7 +54,9 @@ impl Graph {
     /// When a component cannot be built; what was built before is given up.
     pub fn build(config: &Config, options: &GraphOptions) -> Result<Graph, BuildError> {
         let (stop, tasks, listeners) = (CancellationToken::new(), TaskTracker::new(), Listeners::default());
+        let arrivals = Arrivals::default();
         let context = |id: &ComponentId| BuildContext {
+            arrivals: arrivals.clone(),
             id: id.clone(),
             telemetry: options.telemetry.clone(),
             memory: options.memory.clone(),
@@ -71,21 +74,26 @@ impl Graph {
         }
         let mut exporters: BTreeMap<&ComponentId, Arc<dyn Stage>> = BTreeMap::new();
         let mut heads: BTreeMap<&ComponentId, Vec<Arc<dyn Consumer>>> = BTreeMap::new();
-        let mut signals: BTreeMap<&ComponentId, Vec<Signal>> = BTreeMap::new();
+        let mut forwarding: BTreeMap<(&ComponentId, Signal), Vec<Arc<dyn Stage>>> = BTreeMap::new();
+        let mut used: BTreeSet<&ComponentId> = BTreeSet::new();
         let mut stages: Vec<Arc<dyn Stage>> = Vec::new();
         for pipeline in &config.pipelines {
-            for id in &pipeline.receivers {
-                signals.entry(id).or_default().push(pipeline.signal);
-            }
-            if pipeline.signal != Signal::Traces {
-                continue;
-            }
+            used.extend(&pipeline.receivers);
             for id in &pipeline.exporters {
                 if !exporters.contains_key(id)
                     && let Some(Build::Exporter(build)) = find(config, "exporters", id)
                 {
                     exporters.insert(id, build(context(id))?);
                 }
+            }
+            if pipeline.signal != Signal::Traces {
+                // Their requests pass as they came: batching and limiting would change nothing about them.
+                let stages = pipeline.exporters.iter().filter_map(|id| exporters.get(id)).cloned();
+                let stages: Vec<_> = stages.collect();
+                for id in &pipeline.receivers {
+                    forwarding.entry((id, pipeline.signal)).or_default().extend(stages.iter().cloned());
+                }
+                continue;
             }
             let mut sinks: Vec<Arc<dyn Consumer>> =
                 pipeline.exporters.iter().filter_map(|id| exporters.get(id)).map(as_consumer).collect();
@@ -108,19 +116,19 @@ impl Graph {
         }
         stages.extend(exporters.into_values());
         let mut receivers = Vec::new();
-        for (id, signals) in signals {
+        for id in used {
             let Some(Build::Receiver(build)) = find(config, "receivers", id) else { continue };
             let traces: Option<Arc<dyn Consumer>> = match heads.remove(id) {
                 Some(mut heads) if heads.len() == 1 => heads.pop(),
                 Some(heads) => Some(Arc::new(FanOut(heads))),
                 None => None,
             };
-            // A metrics or logs pipeline has no component of ours yet: what it names is accepted and discarded.
-            let outputs = Outputs {
-                traces,
-                discard_metrics: options.discard_other_signals || signals.contains(&Signal::Metrics),
-                discard_logs: options.discard_other_signals || signals.contains(&Signal::Logs),
+            let mut other = |signal| match forwarding.remove(&(id, signal)) {
+                Some(stages) => Forwarding::To(stages),
+                None if options.discard_other_signals => Forwarding::Discarded,
+                None => Forwarding::Refused,
             };
+            let outputs = Outputs { traces, metrics: other(Signal::Metrics), logs: other(Signal::Logs) };
             receivers.push((build(context(id))?, outputs));
         }
         Ok(Graph { stop, tasks, receivers, stages, listeners })
@@ -197,6 +205,7 @@ pub(crate) mod tests {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             listeners: Listeners::default(),
+            arrivals: Arrivals::default(),
             pipeline: String::new(),
             spools: Spools::default(),
             host: None,

@@ -2,6 +2,7 @@
 //!
 //! Adding a component is one file with a config struct and a factory, and one line in the registry of its folder.
 
+pub mod arrivals;
 pub mod component;
 pub mod config;
 pub mod exporters;

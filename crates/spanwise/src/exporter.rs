@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use spanwise_pipeline::component::{Build, Factory, Kind, Stage, prepare};
+use spanwise_pipeline::config::Signal;
 use spanwise_pipeline::config::units::GoDuration;
 use spanwise_pipeline::telemetry::Counter;
 use spanwise_pipeline::{Consumer, Payload, Refusal};
@@ -16,6 +17,8 @@ pub const FACTORY: Factory = Factory {
     aliases: &[],
     stability: "alpha",
     summary: "Keeps spans in the embedded store.",
+    signals: &[Signal::Traces],
+    schema: || schemars::schema_for!(StoreExporterConfig),
     prepare: |node, path, errors| {
         prepare::<StoreExporterConfig>(
             node,
@@ -38,7 +41,7 @@ pub const FACTORY: Factory = Factory {
 };
 
 /// How much the store keeps.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreExporterConfig {
     /// Bytes of all blocks together; the oldest go first. 0 means 20 GiB or half of the free space, whichever is

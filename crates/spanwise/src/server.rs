@@ -35,7 +35,12 @@ pub const BUILTIN: &str = "receivers:
       http: {}
 exporters:
   spanwise: {}
+extensions:
+  jaegerremotesampling:
+    source:
+      contents: '{\"default_strategy\":{\"type\":\"probabilistic\",\"param\":1}}'
 service:
+  extensions: [jaegerremotesampling]
   pipelines:
     traces:
       receivers: [otlp]
@@ -87,12 +92,16 @@ fn load_with_listen(options: &Options) -> anyhow::Result<Config> {
     let mut input = options.input.clone();
     for ((section, id), prepared) in &config.components {
         for protocol in ["grpc", "http"] {
-            let Some(endpoint) = prepared.config["protocols"][protocol]["endpoint"].as_str() else { continue };
-            if *section == "receivers" {
-                let port = if *is_free { "0" } else { endpoint.rsplit(':').next().unwrap_or("0") };
-                // First, so that what is set explicitly wins.
-                input.sets.insert(0, format!("{section}::{id}::protocols::{protocol}::endpoint={host}:{port}"));
-            }
+            let (servers, path) = match *section {
+                "receivers" => (&prepared.config["protocols"], "protocols::"),
+                "extensions" => (&prepared.config, ""),
+                _ => continue,
+            };
+            let endpoint = servers[protocol]["endpoint"].as_str().filter(|endpoint| !endpoint.is_empty());
+            let Some(endpoint) = endpoint else { continue };
+            let port = if *is_free { "0" } else { endpoint.rsplit(':').next().unwrap_or("0") };
+            // First, so that what is set explicitly wins.
+            input.sets.insert(0, format!("{section}::{id}::{path}{protocol}::endpoint={host}:{port}"));
         }
     }
     Ok(load_config(&input)?)

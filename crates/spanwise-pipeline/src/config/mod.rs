@@ -51,6 +51,24 @@ pub enum Signal {
     Logs,
 }
 
+impl Signal {
+    pub const ALL: &[Signal] = &[Signal::Traces, Signal::Metrics, Signal::Logs];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Signal::Traces => "traces",
+            Signal::Metrics => "metrics",
+            Signal::Logs => "logs",
+        }
+    }
+}
+
+impl std::fmt::Display for Signal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 pub struct Pipeline {
     pub name: String,
     pub signal: Signal,
@@ -254,7 +272,7 @@ fn check(root: &Node, registry: &Registry, errors: &mut Vec<ConfigError>) -> Opt
         }
     }
     match root.get("service") {
-        Some(service) => check_service(service, errors, &mut config),
+        Some(service) => check_service(service, registry, errors, &mut config),
         None => errors.push(ConfigError {
             place: root.place,
             path: "service".to_owned(),
@@ -294,12 +312,12 @@ fn components(kind: Kind, node: &Node, registry: &Registry, errors: &mut Vec<Con
     }
 }
 
-fn check_service(service: &Node, errors: &mut Vec<ConfigError>, config: &mut Config) {
+fn check_service(service: &Node, registry: &Registry, errors: &mut Vec<ConfigError>, config: &mut Config) {
     for (key, node) in service.entries() {
         match key.text.as_str() {
             "pipelines" => {
                 for (key, node) in node.entries() {
-                    check_pipeline(key, node, errors, config);
+                    check_pipeline(key, node, registry, errors, config);
                 }
             }
             "extensions" => config.extensions = references(Kind::Extension, node, "service.extensions", errors, config),
@@ -326,7 +344,13 @@ fn check_service(service: &Node, errors: &mut Vec<ConfigError>, config: &mut Con
     }
 }
 
-fn check_pipeline(key: &yaml::Key, node: &Node, errors: &mut Vec<ConfigError>, config: &mut Config) {
+fn check_pipeline(
+    key: &yaml::Key,
+    node: &Node,
+    registry: &Registry,
+    errors: &mut Vec<ConfigError>,
+    config: &mut Config,
+) {
     let path = format!("service.pipelines.{}", key.text);
     let signal = match key.text.split('/').next() {
         Some("traces") => Signal::Traces,
@@ -346,6 +370,14 @@ fn check_pipeline(key: &yaml::Key, node: &Node, errors: &mut Vec<ConfigError>, c
             Some(at) => {
                 let path = format!("{path}.{}", stage_key.text);
                 stages[at] = references(kinds[at], node, &path, errors, config);
+                for id in &stages[at] {
+                    let factory = registry.find(kinds[at], &id.kind);
+                    if factory.is_some_and(|factory| !factory.signals.contains(&signal)) {
+                        let message =
+                            format!("{} {id:?} does not support {signal}", kinds[at].singular(), id = id.to_string());
+                        errors.push(ConfigError { place: node.place, path: path.clone(), message, hint: None });
+                    }
+                }
             }
             None => errors.push(ConfigError {
                 place: stage_key.place,

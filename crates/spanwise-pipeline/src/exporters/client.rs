@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 use crate::flow::{Payload, Refusal};
 use crate::net::{ClientTls, Stream, tls::server_name};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
     #[default]

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use spanwise_model::{KeyValue, Value};
+use spanwise_wire::answer::PartialSuccess;
 use spanwise_wire::{Batch, decode_resource, decode_scope, decode_span};
 
 use crate::component::{Build, Factory, Kind, Stage, prepare};
-use crate::flow::{Consumer, Payload, Refusal};
+use crate::config::Signal;
+use crate::flow::{Consumer, Payload, RawRequest, Refusal};
 use crate::telemetry::Counter;
 
 pub const FACTORY: Factory = Factory {
@@ -19,6 +21,8 @@ pub const FACTORY: Factory = Factory {
     aliases: &[],
     stability: "alpha",
     summary: "Writes what passes to standard error.",
+    signals: Signal::ALL,
+    schema: || schemars::schema_for!(DebugConfig),
     prepare: |node, path, errors| {
         prepare::<DebugConfig>(
             node,
@@ -36,7 +40,7 @@ pub const FACTORY: Factory = Factory {
     },
 };
 
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Verbosity {
     /// One line a batch.
@@ -48,7 +52,7 @@ pub enum Verbosity {
     Detailed,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DebugConfig {
     pub verbosity: Verbosity,
@@ -82,6 +86,13 @@ impl Consumer for Debug {
 #[async_trait]
 impl Stage for Debug {
     async fn drain(&self) {}
+
+    /// Metrics and logs are not decoded: their size is all that is shown.
+    async fn forward(&self, request: &RawRequest) -> Result<PartialSuccess, Refusal> {
+        let text = format!("{}: one request of {} bytes\n", request.signal, request.bytes.len());
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        Ok(PartialSuccess::default())
+    }
 }
 
 fn render(batch: &Batch, verbosity: Verbosity) -> String {

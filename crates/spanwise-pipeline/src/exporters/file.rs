@@ -12,12 +12,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use spanwise_wire::Batch;
+use spanwise_wire::answer::PartialSuccess;
 use spanwise_wire::inflate::{Encoding, deflate};
 use spanwise_wire::json::batch_to_otlp_json;
 
 use crate::component::{Build, BuildContext, BuildError, Factory, Kind, Stage, prepare};
+use crate::config::Signal;
 use crate::config::units::GoDuration;
-use crate::flow::{Consumer, Payload, Refusal};
+use crate::flow::{Consumer, Payload, RawFormat, RawRequest, Refusal};
 use crate::telemetry::Counter;
 
 pub const FACTORY: Factory = Factory {
@@ -26,6 +28,8 @@ pub const FACTORY: Factory = Factory {
     aliases: &[],
     stability: "alpha",
     summary: "Writes OTLP into files that rotate.",
+    signals: Signal::ALL,
+    schema: || schemars::schema_for!(FileConfig),
     prepare: |node, path, errors| {
         prepare::<FileConfig>(node, path, errors, FileConfig::check, |config| {
             Build::Exporter(Box::new(move |context| build(&config, &context)))
@@ -33,7 +37,7 @@ pub const FACTORY: Factory = Factory {
     },
 };
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FileConfig {
     pub path: String,
@@ -51,14 +55,14 @@ pub struct FileConfig {
     pub directory_permissions: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     Json,
     Proto,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RotationConfig {
     /// Size at which a file is put aside under the time's name.
@@ -167,6 +171,11 @@ fn encode(batch: &Batch, format: Format, is_compressed: bool) -> Result<Vec<u8>,
         Format::Json => Bytes::from(batch_to_otlp_json(batch)),
         Format::Proto => batch.bytes().clone(),
     };
+    put(body, format, is_compressed)
+}
+
+/// A body with what separates it from the next.
+fn put(body: Bytes, format: Format, is_compressed: bool) -> Result<Vec<u8>, String> {
     if format == Format::Json && !is_compressed {
         return Ok([&body[..], b"\n"].concat());
     }
@@ -201,6 +210,32 @@ impl Consumer for FileExporter {
 
 #[async_trait]
 impl Stage for FileExporter {
+    /// As it came: a line of JSON, or protobuf behind its length. The other form cannot be written.
+    async fn forward(&self, request: &RawRequest) -> Result<PartialSuccess, Refusal> {
+        let (writer, is_compressed) = (Arc::clone(&self.writer), self.is_compressed);
+        let fits = matches!(
+            (request.format, self.format),
+            (RawFormat::Proto, Format::Proto) | (RawFormat::Json, Format::Json)
+        );
+        if !fits {
+            let message =
+                format!("{} are written as they come: set the format of the exporter to theirs", request.signal);
+            return Err(Refusal::permanent(message));
+        }
+        let format = self.format;
+        let bytes = match format {
+            // Between JSON's tokens only: one request is one line.
+            Format::Json => request.bytes.iter().copied().filter(|byte| !matches!(byte, b'\n' | b'\r')).collect(),
+            Format::Proto => request.bytes.clone(),
+        };
+        let write = move || {
+            let record = put(bytes, format, is_compressed)?;
+            writer.lock().write(&record).map_err(|error| error.to_string())
+        };
+        let written = tokio::task::spawn_blocking(write).await.unwrap_or_else(|error| Err(error.to_string()));
+        written.map(|()| PartialSuccess::default()).map_err(Refusal::unavailable)
+    }
+
     async fn drain(&self) {
         let writer = Arc::clone(&self.writer);
         let flushed = tokio::task::spawn_blocking(move || writer.lock().flush()).await;

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use spanwise_wire::answer::PartialSuccess;
 
 use crate::component::{Build, Factory, Kind, Stage, prepare};
-use crate::flow::{Consumer, Payload, Refusal};
+use crate::config::Signal;
+use crate::flow::{Consumer, Payload, RawRequest, Refusal};
 use crate::telemetry::Counter;
 
 pub const FACTORY: Factory = Factory {
@@ -15,6 +17,8 @@ pub const FACTORY: Factory = Factory {
     aliases: &[],
     stability: "beta",
     summary: "Takes everything and forgets it.",
+    signals: Signal::ALL,
+    schema: || schemars::schema_for!(NopConfig),
     prepare: |node, path, errors| {
         prepare::<NopConfig>(
             node,
@@ -32,7 +36,7 @@ pub const FACTORY: Factory = Factory {
     },
 };
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields)]
 pub struct NopConfig {}
 
@@ -51,4 +55,8 @@ impl Consumer for Nop {
 #[async_trait]
 impl Stage for Nop {
     async fn drain(&self) {}
+
+    async fn forward(&self, _: &RawRequest) -> Result<PartialSuccess, Refusal> {
+        Ok(PartialSuccess::default())
+    }
 }

@@ -12,15 +12,16 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use serde::{Deserialize, Serialize};
 use spanwise_model::limits;
 use spanwise_wire::answer::{Code, PartialSuccess, RpcStatus};
-use spanwise_wire::inflate::Encoding;
+use spanwise_wire::inflate::{Encoding, deflate};
 use tokio::sync::Mutex;
 
 use super::client::{Compression, Target, body};
 use super::otlphttp::timeout_or_forever;
 use super::queue::{QueueConfig, Queued, RetryConfig, Sender};
 use crate::component::{Build, BuildContext, BuildError, Factory, Kind, Stage, prepare};
+use crate::config::Signal;
 use crate::config::units::GoDuration;
-use crate::flow::{Payload, Refusal};
+use crate::flow::{Payload, RawFormat, RawRequest, Refusal};
 use crate::net::{ClientTls, gather};
 
 pub const FACTORY: Factory = Factory {
@@ -29,6 +30,8 @@ pub const FACTORY: Factory = Factory {
     aliases: &["otlp_grpc"],
     stability: "stable",
     summary: "OTLP over gRPC.",
+    signals: Signal::ALL,
+    schema: || schemars::schema_for!(OtlpConfig),
     prepare: |node, path, errors| {
         prepare::<OtlpConfig>(node, path, errors, OtlpConfig::check, |config| {
             Build::Exporter(Box::new(move |context| build(&config, &context)))
@@ -36,7 +39,7 @@ pub const FACTORY: Factory = Factory {
     },
 };
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OtlpConfig {
     /// `host:port`, or a URL; `https://` without a port means 443.
@@ -96,15 +99,15 @@ fn build(config: &OtlpConfig, context: &BuildContext) -> Result<Arc<dyn Stage>, 
     }
     let authority = if config.authority.is_empty() { target.authority() } else { config.authority.clone() };
     let scheme = if target.tls.is_some() { "https" } else { "http" };
-    let uri = Uri::builder()
-        .scheme(scheme)
-        .authority(authority)
-        .path_and_query("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
-        .build()
-        .map_err(|error| context.error(error))?;
+    let uri = |method: &str| {
+        let uri = Uri::builder().scheme(scheme).authority(authority.as_str()).path_and_query(method).build();
+        uri.map_err(|error| context.error(error))
+    };
     let sender = GrpcSender {
         target,
-        uri,
+        traces: uri("/opentelemetry.proto.collector.trace.v1.TraceService/Export")?,
+        metrics: uri("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export")?,
+        logs: uri("/opentelemetry.proto.collector.logs.v1.LogsService/Export")?,
         headers,
         encoding: config.compression.encoding(),
         timeout: config.timeout.0,
@@ -117,7 +120,9 @@ fn build(config: &OtlpConfig, context: &BuildContext) -> Result<Arc<dyn Stage>, 
 
 struct GrpcSender {
     target: Target,
-    uri: Uri,
+    traces: Uri,
+    metrics: Uri,
+    logs: Uri,
     headers: HeaderMap,
     encoding: Encoding,
     timeout: Duration,
@@ -152,8 +157,8 @@ impl GrpcSender {
         connection.ready().await.map_err(broken)
     }
 
-    fn request(&self) -> Result<Request<()>, Refusal> {
-        let mut request = Request::post(self.uri.clone())
+    fn request(&self, uri: &Uri) -> Result<Request<()>, Refusal> {
+        let mut request = Request::post(uri.clone())
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .header("user-agent", concat!("spanwise/", env!("CARGO_PKG_VERSION")));
@@ -167,14 +172,11 @@ impl GrpcSender {
         request.headers_mut().extend(self.headers.clone());
         Ok(request)
     }
-}
 
-#[async_trait]
-impl Sender for GrpcSender {
-    async fn send(&self, payload: &Payload) -> Result<u64, Refusal> {
-        let message = body(payload, self.encoding)?;
+    /// One unary call; `message` is in the encoding that the request names.
+    async fn exchange(&self, uri: &Uri, message: Bytes) -> Result<PartialSuccess, Refusal> {
         let mut connection = self.ready().await?;
-        let (response, mut stream) = connection.send_request(self.request()?, false).map_err(broken)?;
+        let (response, mut stream) = connection.send_request(self.request(uri)?, false).map_err(broken)?;
         let mut header = BytesMut::with_capacity(5);
         header.put_u8(u8::from(self.encoding != Encoding::Identity));
         header.put_u32(u32::try_from(message.len()).map_err(|_| Refusal::permanent("message passes 4 GiB"))?);
@@ -213,7 +215,25 @@ impl Sender for GrpcSender {
         if !partial.is_empty() {
             tracing::warn!(rejected = partial.rejected_spans, message = partial.message, "partial success");
         }
-        Ok(partial.rejected_spans)
+        Ok(partial)
+    }
+}
+
+#[async_trait]
+impl Sender for GrpcSender {
+    async fn send(&self, payload: &Payload) -> Result<u64, Refusal> {
+        let message = body(payload, self.encoding)?;
+        Ok(self.exchange(&self.traces, message).await?.rejected_spans)
+    }
+
+    async fn forward(&self, request: &RawRequest) -> Result<PartialSuccess, Refusal> {
+        if request.format != RawFormat::Proto {
+            let message = format!("{} in JSON cannot be forwarded over gRPC: send protobuf", request.signal);
+            return Err(Refusal::permanent(message));
+        }
+        let uri = if request.signal == Signal::Logs { &self.logs } else { &self.metrics };
+        let message = deflate(self.encoding, None, &request.bytes);
+        self.exchange(uri, message.map_err(|error| Refusal::permanent(error.to_string()))?).await
     }
 }
 

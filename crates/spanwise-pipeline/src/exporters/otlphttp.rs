@@ -22,8 +22,9 @@ use spanwise_wire::json::batch_to_otlp_json;
 use super::client::{Compression, Target, body};
 use super::queue::{QueueConfig, Queued, RetryConfig, Sender};
 use crate::component::{Build, BuildContext, BuildError, Factory, Kind, Stage, prepare};
+use crate::config::Signal;
 use crate::config::units::GoDuration;
-use crate::flow::{Payload, Refusal};
+use crate::flow::{Payload, RawFormat, RawRequest, Refusal};
 use crate::net::ClientTls;
 
 pub const FACTORY: Factory = Factory {
@@ -32,6 +33,8 @@ pub const FACTORY: Factory = Factory {
     aliases: &["otlp_http"],
     stability: "stable",
     summary: "OTLP over HTTP, protobuf or JSON.",
+    signals: Signal::ALL,
+    schema: || schemars::schema_for!(OtlpHttpConfig),
     prepare: |node, path, errors| {
         prepare::<OtlpHttpConfig>(node, path, errors, OtlpHttpConfig::check, |config| {
             Build::Exporter(Box::new(move |context| build(&config, &context)))
@@ -39,7 +42,7 @@ pub const FACTORY: Factory = Factory {
     },
 };
 
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum BodyEncoding {
     #[default]
@@ -47,7 +50,7 @@ pub enum BodyEncoding {
     Json,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OtlpHttpConfig {
     /// Base URL; `/v1/traces` is added.
@@ -101,8 +104,17 @@ impl Default for OtlpHttpConfig {
 
 impl OtlpHttpConfig {
     fn url(&self) -> String {
-        match self.traces_endpoint.as_str() {
-            "" => format!("{}/v1/traces", self.endpoint.trim_end_matches('/')),
+        self.url_of(Signal::Traces)
+    }
+
+    fn url_of(&self, signal: Signal) -> String {
+        let own = match signal {
+            Signal::Traces => &self.traces_endpoint,
+            Signal::Metrics => &self.metrics_endpoint,
+            Signal::Logs => &self.logs_endpoint,
+        };
+        match own.as_str() {
+            "" => format!("{}/v1/{signal}", self.endpoint.trim_end_matches('/')),
             url => url.to_owned(),
         }
     }
@@ -123,8 +135,14 @@ impl OtlpHttpConfig {
 fn build(config: &OtlpHttpConfig, context: &BuildContext) -> Result<Arc<dyn Stage>, BuildError> {
     let url = config.url();
     let target = Target::parse(&url, &config.tls, true, &[b"http/1.1"]).map_err(|error| context.error(error))?;
-    let after_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
-    let path = after_scheme.find('/').map_or("/", |at| &after_scheme[at..]).to_owned();
+    // All signals go to one host: the collector's own endpoints per signal hardly ever name several.
+    for signal in [Signal::Metrics, Signal::Logs] {
+        let (own, url) = (authority_of(&config.url_of(signal)).to_owned(), &url);
+        let is_set = !own.is_empty() && own != authority_of(url);
+        if is_set {
+            return Err(context.error(format!("{signal}_endpoint must name the same host as the endpoint for traces")));
+        }
+    }
     let mut headers = Vec::new();
     for (name, value) in &config.headers {
         let header = HeaderName::try_from(name).ok().zip(HeaderValue::try_from(value).ok());
@@ -132,7 +150,9 @@ fn build(config: &OtlpHttpConfig, context: &BuildContext) -> Result<Arc<dyn Stag
     }
     let sender = HttpSender {
         target,
-        path,
+        traces: path_of(&url),
+        metrics: path_of(&config.url_of(Signal::Metrics)),
+        logs: path_of(&config.url_of(Signal::Logs)),
         headers,
         encoding: config.compression.encoding(),
         body: config.encoding,
@@ -144,6 +164,21 @@ fn build(config: &OtlpHttpConfig, context: &BuildContext) -> Result<Arc<dyn Stag
     Ok(queued)
 }
 
+/// `host:port` of a URL.
+fn authority_of(url: &str) -> &str {
+    let after_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
+    after_scheme.split('/').next().unwrap_or_default()
+}
+
+/// The path of a URL, its query included.
+fn path_of(url: &str) -> String {
+    match url.split_once("://") {
+        Some((_, rest)) => rest.find('/').map_or("/", |at| &rest[at..]).to_owned(),
+        // Of a signal without an endpoint of its own, beside one that names only traces.
+        None => url.to_owned(),
+    }
+}
+
 /// 0 means none: a week outlasts every retry.
 pub fn timeout_or_forever(timeout: GoDuration) -> Duration {
     if timeout.0.is_zero() { Duration::from_secs(7 * 24 * 3600) } else { timeout.0 }
@@ -153,7 +188,10 @@ type Connection = SendRequest<Full<Bytes>>;
 
 struct HttpSender {
     target: Target,
-    path: String,
+    /// Paths for each signal.
+    traces: String,
+    metrics: String,
+    logs: String,
     headers: Vec<(HeaderName, HeaderValue)>,
     encoding: Encoding,
     body: BodyEncoding,
@@ -183,16 +221,12 @@ impl HttpSender {
         Ok(connection)
     }
 
-    fn request(&self, payload: &Payload) -> Result<Request<Full<Bytes>>, Refusal> {
-        let (bytes, content_type) = match self.body {
-            BodyEncoding::Proto => (body(payload, self.encoding)?, "application/x-protobuf"),
-            BodyEncoding::Json => {
-                let json = Bytes::from(batch_to_otlp_json(&payload.batch));
-                let bytes = deflate(self.encoding, None, &json);
-                (bytes.map_err(|error| Refusal::permanent(error.to_string()))?, "application/json")
-            }
+    fn request(&self, path: &str, bytes: Bytes, form: BodyEncoding) -> Result<Request<Full<Bytes>>, Refusal> {
+        let content_type = match form {
+            BodyEncoding::Proto => "application/x-protobuf",
+            BodyEncoding::Json => "application/json",
         };
-        let mut request = Request::post(&self.path)
+        let mut request = Request::post(path)
             .header(HOST, self.target.authority())
             .header(USER_AGENT, concat!("spanwise/", env!("CARGO_PKG_VERSION")))
             .header(CONTENT_TYPE, content_type);
@@ -206,10 +240,12 @@ impl HttpSender {
     }
 }
 
-#[async_trait]
-impl Sender for HttpSender {
-    async fn send(&self, payload: &Payload) -> Result<u64, Refusal> {
-        let request = self.request(payload)?;
+impl HttpSender {
+    fn compress(&self, bytes: &Bytes) -> Result<Bytes, Refusal> {
+        deflate(self.encoding, None, bytes).map_err(|error| Refusal::permanent(error.to_string()))
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<PartialSuccess, Refusal> {
         let mut connection = self.connection().await?;
         let broken = |error: hyper::Error| Refusal { retry_after: None, ..Refusal::unavailable(error.to_string()) };
         let response = connection.send_request(request).await.map_err(broken)?;
@@ -221,8 +257,28 @@ impl Sender for HttpSender {
     }
 }
 
+#[async_trait]
+impl Sender for HttpSender {
+    async fn send(&self, payload: &Payload) -> Result<u64, Refusal> {
+        let bytes = match self.body {
+            BodyEncoding::Proto => body(payload, self.encoding)?,
+            BodyEncoding::Json => self.compress(&Bytes::from(batch_to_otlp_json(&payload.batch)))?,
+        };
+        Ok(self.exchange(self.request(&self.traces, bytes, self.body)?).await?.rejected_spans)
+    }
+
+    async fn forward(&self, request: &RawRequest) -> Result<PartialSuccess, Refusal> {
+        let path = if request.signal == Signal::Logs { &self.logs } else { &self.metrics };
+        let form = match request.format {
+            RawFormat::Proto => BodyEncoding::Proto,
+            RawFormat::Json => BodyEncoding::Json,
+        };
+        self.exchange(self.request(path, self.compress(&request.bytes)?, form)?).await
+    }
+}
+
 /// The outer error is a broken connection, the inner one the peer's answer.
-async fn read_answer(response: Response<Incoming>) -> Result<Result<u64, Refusal>, Refusal> {
+async fn read_answer(response: Response<Incoming>) -> Result<Result<PartialSuccess, Refusal>, Refusal> {
     let (parts, body) = response.into_parts();
     let is_json =
         parts.headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
@@ -233,7 +289,7 @@ async fn read_answer(response: Response<Incoming>) -> Result<Result<u64, Refusal
         if !partial.is_empty() {
             tracing::warn!(rejected = partial.rejected_spans, message = partial.message, "partial success");
         }
-        return Ok(Ok(partial.rejected_spans));
+        return Ok(Ok(partial));
     }
     let hint = parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let hint = hint.map(|seconds: u64| Duration::from_secs(seconds.min(limits::PEER_RETRY_AFTER_SECONDS)));

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use spanwise_journal::Ticket;
 use spanwise_model::{MemoryBudget, limits};
+use spanwise_wire::answer::PartialSuccess;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -16,11 +17,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::component::{BuildContext, BuildError, Stage};
 use crate::config::units::GoDuration;
-use crate::flow::{Consumer, Payload, Refusal};
+use crate::flow::{Consumer, Payload, RawRequest, Refusal};
 use crate::hold::{self, Hold};
 use crate::telemetry::Counter;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueueConfig {
     pub enabled: bool,
@@ -37,7 +38,7 @@ pub struct QueueConfig {
     pub storage: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Sizer {
     #[default]
@@ -81,7 +82,7 @@ impl QueueConfig {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryConfig {
     pub enabled: bool,
@@ -126,6 +127,11 @@ impl RetryConfig {
 pub trait Sender: Send + Sync + 'static {
     /// `Ok` with the number of spans that the next hop rejected and will never take.
     async fn send(&self, payload: &Payload) -> Result<u64, Refusal>;
+
+    /// Sends a request of another signal, once.
+    async fn forward(&self, request: &RawRequest) -> Result<PartialSuccess, Refusal> {
+        Err(Refusal::permanent(format!("{} are not supported", request.signal)))
+    }
 }
 
 /// An exporter: a queue, consumers that retry, and a sender.
@@ -282,6 +288,14 @@ impl Entry {
 
 #[async_trait]
 impl Stage for Queued {
+    /// Metrics and logs are not queued: the sender's answer is the next hop's, and the sender tries again.
+    async fn forward(&self, request: &RawRequest) -> Result<PartialSuccess, Refusal> {
+        match tokio::time::timeout(self.shared.timeout, self.shared.sender.forward(request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Refusal::unavailable(format!("no answer within {:?}", self.shared.timeout))),
+        }
+    }
+
     async fn drain(&self) {
         self.shared.closing.cancel();
         if tokio::time::timeout(limits::EXPORTER_DRAIN, self.workers.wait()).await.is_err() {

@@ -11,6 +11,8 @@ pub const ZPAGES: Factory = Factory {
     aliases: &[],
     stability: "none",
     summary: "Accepted without effect: the page and /metrics show what goes on.",
+    signals: &[],
+    schema: || schemars::schema_for!(ZpagesConfig),
     prepare: |node, path, errors| {
         prepare::<ZpagesConfig>(
             node,
@@ -28,6 +30,8 @@ pub const PPROF: Factory = Factory {
     aliases: &[],
     stability: "none",
     summary: "Accepted without effect: it profiles Go programs.",
+    signals: &[],
+    schema: || schemars::schema_for!(PprofConfig),
     prepare: |node, path, errors| {
         prepare::<PprofConfig>(node, path, errors, |_| Ok(()), |_| Build::Extension(Box::new(|context| warn(&context))))
     },
@@ -38,7 +42,7 @@ fn warn(context: &BuildContext) -> Result<(), BuildError> {
     Ok(())
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct ZpagesConfig {
     pub endpoint: String,
@@ -48,7 +52,7 @@ pub struct ZpagesConfig {
     pub auth: Json,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct PprofConfig {
     pub endpoint: String,

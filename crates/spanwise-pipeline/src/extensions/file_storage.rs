@@ -14,6 +14,8 @@ pub const FACTORY: Factory = Factory {
     aliases: &[],
     stability: "beta",
     summary: "A directory in which sending queues are kept.",
+    signals: &[],
+    schema: || schemars::schema_for!(FileStorageConfig),
     prepare: |node, path, errors| {
         prepare::<FileStorageConfig>(node, path, errors, FileStorageConfig::check, |config| {
             Build::Extension(Box::new(move |context| open(&config, &context)))
@@ -21,7 +23,7 @@ pub const FACTORY: Factory = Factory {
     },
 };
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FileStorageConfig {
     pub directory: String,
@@ -41,7 +43,7 @@ pub struct FileStorageConfig {
 }
 
 /// Accepted as the collector's configs set it; ours frees space by itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct CompactionConfig {
     pub on_start: bool,

@@ -11,6 +11,8 @@ pub const FACTORY: Factory = Factory {
     aliases: &[],
     stability: "beta",
     summary: "Answers whether the process is ready.",
+    signals: &[],
+    schema: || schemars::schema_for!(HealthCheckConfig),
     prepare: |node, path, errors| {
         prepare::<HealthCheckConfig>(node, path, errors, HealthCheckConfig::check, |_| {
             Build::Extension(Box::new(|_| Ok(())))
@@ -18,7 +20,7 @@ pub const FACTORY: Factory = Factory {
     },
 };
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthCheckConfig {
     pub endpoint: String,
@@ -29,7 +31,7 @@ pub struct HealthCheckConfig {
 }
 
 /// What is answered instead of the collector's JSON.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResponseBody {
     pub healthy: String,

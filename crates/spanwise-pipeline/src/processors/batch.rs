@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::component::{Build, BuildContext, Factory, Kind, Stage, prepare};
+use crate::config::Signal;
 use crate::config::units::GoDuration;
 use crate::flow::{Consumer, Metadata, Payload, Refusal, hand_on};
 use crate::hold::{self, Hold};
@@ -25,6 +26,8 @@ pub const FACTORY: Factory = Factory {
     aliases: &[],
     stability: "beta",
     summary: "Collects spans until there are enough or time is up.",
+    signals: Signal::ALL,
+    schema: || schemars::schema_for!(BatchConfig),
     prepare: |node, path, errors| {
         prepare::<BatchConfig>(node, path, errors, BatchConfig::check, |config| {
             Build::Processor(Box::new(move |context, next| {
@@ -35,7 +38,7 @@ pub const FACTORY: Factory = Factory {
     },
 };
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchConfig {
     /// A batch leaves after this time whatever its size; 0 hands each on at once.

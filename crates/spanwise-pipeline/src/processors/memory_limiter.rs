@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use spanwise_model::MemoryBudget;
 
 use crate::component::{Build, BuildContext, Factory, Kind, Stage, prepare};
+use crate::config::Signal;
 use crate::config::units::GoDuration;
 use crate::flow::{Consumer, Payload, Refusal};
 use crate::telemetry::Counter;
@@ -21,6 +22,8 @@ pub const FACTORY: Factory = Factory {
     aliases: &[],
     stability: "beta",
     summary: "Refuses what would exceed a bound in bytes.",
+    signals: Signal::ALL,
+    schema: || schemars::schema_for!(MemoryLimiterConfig),
     prepare: |node, path, errors| {
         prepare::<MemoryLimiterConfig>(node, path, errors, MemoryLimiterConfig::check, |config| {
             Build::Processor(Box::new(move |context, next| Ok(Arc::new(MemoryLimiter::new(&config, &context, next)))))
@@ -28,7 +31,7 @@ pub const FACTORY: Factory = Factory {
     },
 };
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct MemoryLimiterConfig {
     /// Accepted as the collector's configs set it; ours needs no interval.

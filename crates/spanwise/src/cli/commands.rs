@@ -8,18 +8,17 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use spanwise_insight::Mode;
 use spanwise_journal::{RealDisk, SystemClock};
 use spanwise_pipeline::Input;
-use spanwise_pipeline::component::Kind;
 use spanwise_store::{Snapshot, Store, StoreConfig};
 use spanwise_wire::import::import as read_file;
 use spanwise_wire::{Batch, decode_trace};
 
 use super::client::{authority, request};
 use super::tree_text::{Style, tree_text};
-use super::{Format, StoreArgs, TraceFormat, WindowArgs};
+use super::{StoreArgs, TraceFormat, WindowArgs};
 use crate::api::trace_json::{Detail, trace_json};
 use crate::time_text::{parse_duration, parse_time};
 
@@ -62,33 +61,6 @@ fn yaml(out: &mut String, value: &Json, indent: usize) {
         }
         value => out.push_str(&format!("{pad}{value}\n")),
     }
-}
-
-pub fn components(format: Format) -> anyhow::Result<ExitCode> {
-    let registry = crate::server::registry();
-    let mut out = std::io::stdout().lock();
-    if format == Format::Json {
-        let list: Json = registry
-            .0
-            .iter()
-            .map(|factory| {
-                json!({"kind": factory.kind.singular(), "type": factory.name, "aliases": factory.aliases,
-                    "stability": factory.stability, "signals": ["traces"], "summary": factory.summary})
-            })
-            .collect();
-        writeln!(out, "{}", json!({"components": list}))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    for kind in Kind::ALL {
-        let of_kind: Vec<_> = registry.0.iter().filter(|factory| factory.kind == kind).collect();
-        if !of_kind.is_empty() {
-            writeln!(out, "{}", kind.section())?;
-        }
-        for factory in of_kind {
-            writeln!(out, "  {:<16} {:<8} {}", factory.name, factory.stability, factory.summary)?;
-        }
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Where imported spans go.

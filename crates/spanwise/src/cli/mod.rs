@@ -2,6 +2,7 @@
 
 pub mod client;
 mod commands;
+mod components;
 mod insights;
 mod load;
 mod query;
@@ -60,6 +61,9 @@ enum Command {
     Components {
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
+        /// Write the reference pages and JSON schemas into this directory instead
+        #[arg(long, value_name = "DIR")]
+        docs: Option<PathBuf>,
     },
     /// Read files of traces into the store: OTLP, Jaeger or Zipkin, also gzip-compressed
     #[command(
@@ -236,7 +240,7 @@ pub fn run() -> ExitCode {
         Some(Command::Doctor(args)) => crate::run::doctor::doctor(args),
         Some(Command::Validate(args)) => commands::validate(&args.input()),
         Some(Command::PrintConfig(args)) => commands::print_config(&args.input()),
-        Some(Command::Components { format }) => commands::components(format),
+        Some(Command::Components { format, docs }) => components::components(format, docs.as_deref()),
         Some(Command::Import { files, at }) => commands::import(&files, &at),
         Some(Command::Trace { id, format, mode, at }) => commands::trace(&id, format, mode.into(), &at),
         Some(Command::Load(command)) => load::load(&command),

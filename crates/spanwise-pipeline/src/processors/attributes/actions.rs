@@ -10,7 +10,7 @@ use spanwise_wire::rewrite::Attributes;
 use crate::flow::Metadata;
 
 /// One action: `action` names it, and which of the other keys it takes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct ActionConfig {
     pub key: String,

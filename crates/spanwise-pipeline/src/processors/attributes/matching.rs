@@ -11,7 +11,7 @@ use spanwise_wire::{Batch, Piece};
 use super::actions::from_json;
 
 /// Spans that fulfil every list that is given: one of the names, and all of the attributes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct MatchConfig {
     /// strict or regexp.
@@ -26,7 +26,7 @@ pub struct MatchConfig {
 }
 
 /// Accepted as the collector's configs set it; ours needs no cache.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct RegexpConfig {
     pub cacheenabled: bool,
@@ -34,7 +34,7 @@ pub struct RegexpConfig {
 }
 
 /// Any value will do when none is given.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct AttributeConfig {
     pub key: String,
@@ -42,7 +42,7 @@ pub struct AttributeConfig {
     pub value: Option<Json>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct LibraryConfig {
     pub name: String,

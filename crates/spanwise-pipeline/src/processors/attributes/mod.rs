@@ -17,6 +17,7 @@ use matching::Match;
 pub use matching::MatchConfig;
 
 use crate::component::{Build, Factory, Kind, Stage, prepare};
+use crate::config::Signal;
 use crate::flow::{Consumer, Metadata, Payload, Refusal};
 
 pub const ATTRIBUTES: Factory = Factory {
@@ -25,6 +26,8 @@ pub const ATTRIBUTES: Factory = Factory {
     aliases: &[],
     stability: "beta",
     summary: "Changes attributes of spans.",
+    signals: &[Signal::Traces],
+    schema: || schemars::schema_for!(AttributesConfig),
     prepare: |node, path, errors| {
         prepare::<AttributesConfig>(node, path, errors, AttributesConfig::check, |config| {
             Build::Processor(Box::new(move |context, next| {
@@ -41,6 +44,8 @@ pub const RESOURCE: Factory = Factory {
     aliases: &[],
     stability: "beta",
     summary: "Changes attributes of resources.",
+    signals: &[Signal::Traces],
+    schema: || schemars::schema_for!(ResourceConfig),
     prepare: |node, path, errors| {
         prepare::<ResourceConfig>(node, path, errors, ResourceConfig::check, |config| {
             Build::Processor(Box::new(move |context, next| {
@@ -51,7 +56,7 @@ pub const RESOURCE: Factory = Factory {
     },
 };
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct AttributesConfig {
     /// Only spans that fulfil this.
@@ -79,7 +84,7 @@ impl AttributesConfig {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResourceConfig {
     pub attributes: Vec<ActionConfig>,

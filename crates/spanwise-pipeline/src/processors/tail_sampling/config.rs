@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::policy::Policies;
 use crate::config::units::GoDuration;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TailSamplingConfig {
     /// From the first span of a trace to the decision.
@@ -67,7 +67,7 @@ impl TailSamplingConfig {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
     /// They survive a crash; in memory alone when there is no data directory.
@@ -78,7 +78,7 @@ pub enum Durability {
 const MAX_SHARDS: usize = 256;
 
 /// Decisions remembered beyond `num_traces`, for spans that come very late.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct DecisionCacheConfig {
     pub sampled_cache_size: usize,
@@ -86,7 +86,7 @@ pub struct DecisionCacheConfig {
 }
 
 /// One policy: `type` names which of the other keys counts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct PolicyConfig {
     pub name: String,
@@ -119,14 +119,14 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// Any span has one of these: OK, ERROR, UNSET.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct StatusCodeConfig {
     pub status_codes: Vec<String>,
 }
 
 /// The trace takes longer than `threshold_ms` and, unless it is 0, at most `upper_threshold_ms`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct LatencyConfig {
     pub threshold_ms: u64,
@@ -134,7 +134,7 @@ pub struct LatencyConfig {
 }
 
 /// A share of all traces, drawn by a hash of the trace id.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProbabilisticConfig {
     /// 0 to 100.
@@ -144,7 +144,7 @@ pub struct ProbabilisticConfig {
 }
 
 /// An integer attribute of any span or resource lies between two values.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct NumericAttributeConfig {
     pub key: String,
@@ -156,7 +156,7 @@ pub struct NumericAttributeConfig {
 }
 
 /// A text attribute of any span or resource has one of these values.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct StringAttributeConfig {
     pub key: String,
@@ -169,7 +169,7 @@ pub struct StringAttributeConfig {
 }
 
 /// The trace by itself shows a finding of one of these kinds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct InsightConfig {
     /// n_plus_one, fan_out, retry_storm, hidden_error; empty means all of them.
@@ -179,7 +179,7 @@ pub struct InsightConfig {
 }
 
 /// Few traces of its entry point were of this trace's shape: which operations call which, repeats and order aside.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RareShapeConfig {
     /// A shape is rare up to this share of the entry point's traces.
@@ -197,7 +197,7 @@ impl Default for RareShapeConfig {
 }
 
 /// The trace depends on a service, host or store that its entry point did without before.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NewDependencyConfig {
     /// Traces of an entry point without a dependency before its appearance is news.
@@ -215,14 +215,14 @@ impl Default for NewDependencyConfig {
 }
 
 /// All of these hold.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct AndConfig {
     pub and_sub_policy: Vec<PolicyConfig>,
 }
 
 /// When all of these hold, the trace is dropped whatever else says.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct DropConfig {
     pub drop_sub_policy: Vec<PolicyConfig>,

@@ -30,6 +30,7 @@ use waiting::Kept;
 
 use super::memory_limiter::total_memory;
 use crate::component::{Build, BuildContext, Factory, Kind, Stage, prepare};
+use crate::config::Signal;
 use crate::flow::{Consumer, Payload, Refusal};
 use crate::hold::{self, Hold};
 
@@ -39,6 +40,8 @@ pub const FACTORY: Factory = Factory {
     aliases: &[],
     stability: "beta",
     summary: "Keeps or drops traces whole, judged when they are complete.",
+    signals: &[Signal::Traces],
+    schema: || schemars::schema_for!(TailSamplingConfig),
     prepare: |node, path, errors| {
         prepare::<TailSamplingConfig>(node, path, errors, TailSamplingConfig::check, |config| {
             Build::Processor(Box::new(move |context, next| {

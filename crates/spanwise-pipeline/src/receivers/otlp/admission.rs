@@ -11,22 +11,13 @@ use spanwise_wire::inflate::{Encoding, InflateError, inflate};
 use spanwise_wire::json::otlp_json_to_proto;
 use spanwise_wire::{Batch, Compressed, Malformed};
 
-use crate::component::{BuildContext, Outputs};
-use crate::flow::{Metadata, Payload, Refusal};
+use crate::arrivals::Arrivals;
+use crate::component::{BuildContext, Forwarding, Outputs};
+use crate::flow::{Metadata, Payload, RawRequest, Refusal};
 use crate::telemetry::Counter;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
-    Traces,
-    Metrics,
-    Logs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    Proto,
-    Json,
-}
+pub use crate::config::Signal;
+pub use crate::flow::RawFormat as Format;
 
 /// A refusal before a batch existed, for both protocols.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,8 +62,16 @@ pub struct Admission {
     rejected: Counter,
     repaired: Counter,
     requests_refused: Counter,
-    discarded_metrics: Counter,
-    discarded_logs: Counter,
+    arrivals: Arrivals,
+    metrics: SignalCounters,
+    logs: SignalCounters,
+}
+
+/// Requests of a signal other than traces.
+struct SignalCounters {
+    discarded: Counter,
+    forwarded: Counter,
+    refused: Counter,
 }
 
 impl Admission {
@@ -80,9 +79,17 @@ impl Admission {
         let telemetry = &context.telemetry;
         let id = context.id.to_string();
         let labels: &[(&'static str, &str)] = &[("receiver", &id), ("transport", transport)];
-        let discarded = |signal: &str| {
-            let help = "Requests of a signal without a pipeline, accepted and discarded.";
-            telemetry.counter("spanwise_discarded_requests", help, &[("receiver", &id), ("signal", signal)])
+        let of_signal = |signal: Signal| {
+            let labels: &[(&'static str, &str)] = &[("receiver", &id), ("signal", signal.as_str())];
+            let counter = |name, help| telemetry.counter(name, help, labels);
+            SignalCounters {
+                discarded: counter(
+                    "spanwise_discarded_requests",
+                    "Requests of a signal without a pipeline, accepted and discarded.",
+                ),
+                forwarded: counter("spanwise_forwarded_requests", "Requests of metrics and logs that were handed on."),
+                refused: counter("spanwise_refused_requests", "Requests of metrics and logs that were refused."),
+            }
         };
         Self {
             next,
@@ -97,8 +104,9 @@ impl Admission {
                 "Requests refused before their spans could be counted.",
                 labels,
             ),
-            discarded_metrics: discarded("metrics"),
-            discarded_logs: discarded("logs"),
+            arrivals: context.arrivals.clone(),
+            metrics: of_signal(Signal::Metrics),
+            logs: of_signal(Signal::Logs),
         }
     }
 
@@ -118,6 +126,11 @@ impl Admission {
 
     pub fn out_of_memory(&self) -> Rejection {
         self.requests_refused.add(1);
+        self.no_memory()
+    }
+
+    /// Whoever answers it counts it.
+    fn no_memory(&self) -> Rejection {
         let message = format!("memory limit of {} bytes is reached: try again", self.memory.limit());
         Refusal::unavailable(message).into()
     }
@@ -132,10 +145,8 @@ impl Admission {
         mut charge: Charge,
         metadata: Metadata,
     ) -> Result<PartialSuccess, Rejection> {
-        match signal {
-            Signal::Metrics => return self.discard(self.next.discard_metrics, &self.discarded_metrics, "metrics"),
-            Signal::Logs => return self.discard(self.next.discard_logs, &self.discarded_logs, "logs"),
-            Signal::Traces => {}
+        if signal != Signal::Traces {
+            return self.take_other(signal, format, encoding, body, charge).await;
         }
         let Some(next) = self.next.traces.clone() else {
             return Err(Rejection::new(Code::Unimplemented, "no traces pipeline uses this receiver"));
@@ -151,9 +162,11 @@ impl Admission {
         let spans = parsed.batch.len_spans() as u64;
         let charges = vec![Arc::new(charge)];
         let payload = Payload { charges, metadata: Arc::new(metadata), ..Payload::new(parsed.batch) };
+        let batch = payload.batch.clone();
         match next.consume(payload).await {
             Ok(()) => {
                 self.accepted.add(spans);
+                self.arrivals.note(&batch);
                 Ok(partial)
             }
             Err(refusal) => {
@@ -170,24 +183,7 @@ impl Admission {
         body: Bytes,
         charge: &mut Charge,
     ) -> Result<spanwise_wire::Parsed, Rejection> {
-        let limit = self.limits.message_bytes;
-        let inflated = match encoding {
-            Encoding::Identity => body.clone(),
-            encoding => {
-                // What it may become is not known before it is: the worst case is held while inflating.
-                let worst = limit.min(body.len().saturating_mul(limits::INFLATE_RATIO).max(1 << 16));
-                let before = charge.bytes();
-                if !charge.grow(worst) {
-                    return Err(self.out_of_memory());
-                }
-                let inflated = inflate(encoding, &body, limit).map_err(|error| match error {
-                    InflateError::Corrupt { .. } => Rejection::new(Code::InvalidArgument, error.to_string()),
-                    error => Rejection::too_large(error.to_string()),
-                })?;
-                charge.shrink_to(before + inflated.len());
-                inflated
-            }
-        };
+        let inflated = self.inflated(encoding, &body, charge)?;
         let malformed = |error: Malformed| match error.is_limit() {
             true => Rejection::too_large(error.to_string()),
             false => Rejection::new(Code::InvalidArgument, error.to_string()),
@@ -199,7 +195,7 @@ impl Admission {
         let mut parsed = Batch::parse(proto, &self.limits).map_err(malformed)?;
         let indexed = parsed.batch.memory_bytes();
         if charge.bytes() < indexed && !charge.grow(indexed - charge.bytes()) {
-            return Err(self.out_of_memory());
+            return Err(self.no_memory());
         }
         if encoding != Encoding::Identity && format == Format::Proto && parsed.is_verbatim() {
             parsed.batch = parsed.batch.with_compressed(Compressed { encoding, bytes: body });
@@ -207,12 +203,63 @@ impl Admission {
         Ok(parsed)
     }
 
-    fn discard(&self, accepted: bool, counter: &Counter, signal: &str) -> Result<PartialSuccess, Rejection> {
-        if !accepted {
-            return Err(Rejection::new(Code::Unimplemented, format!("no {signal} pipeline uses this receiver")));
+    /// The body as it was before the sender compressed it; its memory is charged.
+    fn inflated(&self, encoding: Encoding, body: &Bytes, charge: &mut Charge) -> Result<Bytes, Rejection> {
+        if encoding == Encoding::Identity {
+            return Ok(body.clone());
         }
-        counter.add(1);
-        Ok(PartialSuccess::default())
+        let limit = self.limits.message_bytes;
+        // What it may become is not known before it is: the worst case is held while inflating.
+        let worst = limit.min(body.len().saturating_mul(limits::INFLATE_RATIO).max(1 << 16));
+        let before = charge.bytes();
+        if !charge.grow(worst) {
+            return Err(self.no_memory());
+        }
+        let inflated = inflate(encoding, body, limit).map_err(|error| match error {
+            InflateError::Corrupt { .. } => Rejection::new(Code::InvalidArgument, error.to_string()),
+            error => Rejection::too_large(error.to_string()),
+        })?;
+        charge.shrink_to(before + inflated.len());
+        Ok(inflated)
+    }
+
+    /// Metrics and logs pass as bytes; the answer is that of the next hops.
+    async fn take_other(
+        &self,
+        signal: Signal,
+        format: Format,
+        encoding: Encoding,
+        body: Bytes,
+        mut charge: Charge,
+    ) -> Result<PartialSuccess, Rejection> {
+        let (target, counters) = match signal {
+            Signal::Logs => (&self.next.logs, &self.logs),
+            _ => (&self.next.metrics, &self.metrics),
+        };
+        let stages = match target {
+            Forwarding::Refused => {
+                let message = format!("no {signal} pipeline uses this receiver");
+                return Err(Rejection::new(Code::Unimplemented, message));
+            }
+            Forwarding::Discarded => {
+                counters.discarded.add(1);
+                return Ok(PartialSuccess::default());
+            }
+            Forwarding::To(stages) => stages,
+        };
+        let refused = |_: &Rejection| counters.refused.add(1);
+        let bytes = self.inflated(encoding, &body, &mut charge).inspect_err(refused)?;
+        let request = RawRequest { signal, format, bytes, charge: Arc::new(charge) };
+        let answers = stages.iter().map(|stage| stage.forward(&request));
+        let mut whole = PartialSuccess::default();
+        for answer in futures::future::join_all(answers).await {
+            let partial = answer.map_err(Rejection::from).inspect_err(refused)?;
+            if partial.rejected_spans >= whole.rejected_spans && !partial.is_empty() {
+                whole = partial;
+            }
+        }
+        counters.forwarded.add(1);
+        Ok(whole)
     }
 }
 

@@ -6,14 +6,14 @@ use spanwise_model::limits;
 use crate::config::units::GoDuration;
 use crate::net::ServerTls;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct OtlpConfig {
     pub protocols: Protocols,
 }
 
 /// A protocol that is named runs, with its defaults where nothing is set.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Protocols {
     #[serde(deserialize_with = "named", skip_serializing_if = "Option::is_none")]
@@ -27,7 +27,7 @@ fn named<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer:
     Ok(Some(Option::<T>::deserialize(deserializer)?.unwrap_or_default()))
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GrpcConfig {
     pub endpoint: String,
@@ -62,14 +62,14 @@ impl Default for GrpcConfig {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Keepalive {
     pub server_parameters: KeepaliveServer,
     pub enforcement_policy: KeepaliveEnforcement,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeepaliveServer {
     pub max_connection_idle: GoDuration,
@@ -79,14 +79,14 @@ pub struct KeepaliveServer {
     pub timeout: GoDuration,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeepaliveEnforcement {
     pub min_time: GoDuration,
     pub permit_without_stream: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
     pub endpoint: String,
@@ -133,7 +133,7 @@ impl Default for HttpConfig {
 }
 
 /// Pages of these origins may send from a browser.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cors {
     /// May hold one `*` each.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::component::{Build, BuildContext, BuildError, Factory, Kind, Outputs, Receiver, prepare};
+use crate::config::Signal;
 use crate::net::Listener;
 use admission::Admission;
 pub use config::{GrpcConfig, HttpConfig, OtlpConfig};
@@ -20,6 +21,8 @@ pub const FACTORY: Factory = Factory {
     aliases: &[],
     stability: "stable",
     summary: "OTLP over gRPC (4317) and HTTP (4318).",
+    signals: Signal::ALL,
+    schema: || schemars::schema_for!(OtlpConfig),
     prepare: |node, path, errors| {
         prepare::<OtlpConfig>(node, path, errors, OtlpConfig::check, |config| {
             Build::Receiver(Box::new(move |context| Ok(Box::new(OtlpReceiver::bind(&config, context)?))))

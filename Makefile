@@ -32,7 +32,7 @@ bench-search: ## search and by-id times over ten million stored spans; PROFILE=c
 		python3 bench/search.py "$(CARGO_TARGET_DIR)/$$profile/spanwise"
 
 truth: ## how true the findings are, in worlds whose truth is known; TRUTH_ARGS='5 100 --show' for seeds 100 to 104
-	@$(CARGO) run --quiet --profile ci -p spanwise-sim --bin truth -- $(TRUTH_ARGS)
+	@CARGO_PROFILE_CI_OPT_LEVEL=2 $(CARGO) run --quiet --profile ci -p spanwise-sim --bin truth -- $(TRUTH_ARGS)
 
 record: ## record the shop, ill and healthy, anew: what the tests of insight expect their findings of
 	@scripts/record.sh

@@ -1,6 +1,7 @@
 //! Compares findings with what is true.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use serde_json::Value as Json;
 use spanwise_insight::population::{Finding, Population};
@@ -107,6 +108,8 @@ pub struct Score {
     pub spans: u64,
     /// Sum over traces of half the difference between the shares of services on the path found and on the true one.
     pub path_error: f64,
+    /// Time that the analysis of single traces took.
+    pub analysis_ns: u64,
     /// Problems that nothing meant and findings that meant nothing, to look at.
     pub misses: Vec<String>,
 }
@@ -119,11 +122,16 @@ impl Score {
         self.traces += other.traces;
         self.spans += other.spans;
         self.path_error += other.path_error;
+        self.analysis_ns += other.analysis_ns;
         self.misses.extend(other.misses);
     }
 
     pub fn wrong(&self) -> usize {
         self.kinds.values().map(|count| count.wrong).sum()
+    }
+
+    pub fn analysis_ns_per_span(&self) -> u64 {
+        self.analysis_ns / self.spans.max(1)
     }
 
     /// Mean share of a trace's time that is laid at the wrong service's door.
@@ -140,7 +148,9 @@ pub fn score(spec: WorldSpec) -> Score {
         score.traces += 1;
         score.spans += arrived.trace.spans.len() as u64;
         score.path_error += path_error(&arrived);
+        let started = Instant::now();
         population.add(&arrived.trace);
+        score.analysis_ns += u64::try_from(started.elapsed().as_nanos()).unwrap_or(0);
     }
     let findings = population.finish().findings;
     judge(&mut score, &world, &findings);

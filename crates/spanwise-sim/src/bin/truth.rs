@@ -49,7 +49,12 @@ fn main() -> std::io::Result<()> {
 
 fn print(out: &mut impl std::io::Write, dirt: &str, score: &Score) -> std::io::Result<()> {
     let path = score.mean_path_error();
-    writeln!(out, "{dirt}: {} traces, {} spans; path error {path:.4}", score.traces, score.spans)?;
+    let ns = score.analysis_ns_per_span();
+    writeln!(
+        out,
+        "{dirt}: {} traces, {} spans; path error {path:.4}; analysis {ns} ns a span",
+        score.traces, score.spans
+    )?;
     for kind in KINDS {
         let count = score.kinds.get(kind).copied().unwrap_or_default();
         writeln!(

@@ -218,6 +218,21 @@ fn streams_signals_status_and_directory_are_the_programs() {
     }
 }
 
+/// The terminal sends Ctrl-C to the program as well as to us: handed on, it would come twice.
+#[test]
+fn ctrl_c_at_a_terminal_arrives_once() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(&home.path().join("data"), &[]);
+    let mut command = Command::new("python3");
+    command.arg("terminal.py").args([env!("CARGO_BIN_EXE_spanwise"), "run", "--endpoint", &endpoint(&server), "--"]);
+    let script =
+        "n=0; trap 'n=$((n+1))' INT; echo ready; while [ $n = 0 ]; do sleep 0.1; done; sleep 0.5; echo got $n; exit 6";
+    isolate(&mut command, home.path());
+    let output = command.args(["sh", "-c", script]).output().unwrap();
+    let shown = text(&output.stdout);
+    assert!(output.status.code() == Some(6) && shown.contains("got 1"), "{:?}: {shown}", output.status);
+}
+
 /// What the user has set stays: options of Node.js, a sitecustomize of Python, names of services.
 #[test]
 fn what_the_user_has_set_stays() {

@@ -15,6 +15,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("stock.py", include_str!("programs/stock.py")),
     ("manage.py", include_str!("programs/manage.py")),
     ("fast.py", include_str!("programs/fast.py")),
+    ("terminal.py", include_str!("programs/terminal.py")),
     ("front.mjs", include_str!("programs/front.mjs")),
     ("audit.cjs", include_str!("programs/audit.cjs")),
     ("Price.java", include_str!("programs/Price.java")),

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value as Json;
 
 /// Each crate and what it may use.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("spanwise-model", &[]),
     ("spanwise-wire", &["spanwise-model"]),
     ("spanwise-insight", &["spanwise-model"]),

@@ -476,7 +476,7 @@ mod tests {
         let found = check(&[&long, "run"], &[Python], true);
         assert_eq!(found.uses[0].interpreter.as_deref(), Some(Path::new(&python)));
         check(&[&shim, "shop:app"], &[Python], true);
-        assert!(!check(&[&own, "python3", "app.py"], &[], false).warnings.is_empty());
+        assert!(!check(&[&own, "python3", "app.py"], &[], true).warnings.is_empty());
         check(&[&stack], &[Java, Node, Python], false);
         check(&["sh", "-c", &format!("{node} a.js | cat")], &[Node], false);
         check(&["env", "A=b", &python, "app.py"], &[Python], false);

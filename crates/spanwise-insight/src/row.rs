@@ -39,6 +39,11 @@ impl Names {
     pub fn text(&self, number: Name) -> &str {
         self.texts.get(number as usize).map_or("", String::as_str)
     }
+
+    /// In order of their numbers.
+    pub fn texts(&self) -> &[String] {
+        &self.texts
+    }
 }
 
 /// A service and one of its normalised operations.

@@ -28,6 +28,11 @@ impl DiskError {
     pub fn is_missing(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
     }
+
+    /// The name is taken.
+    pub fn is_taken(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AlreadyExists
+    }
 }
 
 type Result<T> = std::result::Result<T, DiskError>;
@@ -45,6 +50,8 @@ pub trait Disk: Send + Sync + 'static {
     /// Names of the files in a directory, in order.
     fn list(&self, dir: &Path) -> Result<Vec<String>>;
     fn create_dir_all(&self, dir: &Path) -> Result<()>;
+    /// Removes an empty directory.
+    fn remove_dir(&self, dir: &Path) -> Result<()>;
     fn sync_dir(&self, dir: &Path) -> Result<()>;
     /// Bytes that can still be written.
     fn free_space(&self, dir: &Path) -> Result<u64>;
@@ -176,6 +183,10 @@ impl Disk for RealDisk {
             .mode(0o700)
             .create(dir)
             .map_err(|error| DiskError::new("create directory", dir, error))
+    }
+
+    fn remove_dir(&self, dir: &Path) -> Result<()> {
+        std::fs::remove_dir(dir).map_err(|error| DiskError::new("remove", dir, error))
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<()> {

@@ -13,4 +13,4 @@ pub mod wal;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use disk::{Disk, DiskError, DiskFile, RealDisk};
 pub use spool::{Spool, SpoolError, SpoolRecovery, Ticket};
-pub use wal::{AppendError, JournalError, Position, Record, Recovery, Wal, WalOptions};
+pub use wal::{AppendError, JournalError, OnSyncFailure, Position, Record, Recovery, Wal, WalOptions};

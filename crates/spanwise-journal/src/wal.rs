@@ -89,6 +89,9 @@ struct Queue {
     waiting: VecDeque<oneshot::Sender<()>>,
 }
 
+/// What is done when a sync of the log fails: the program ends itself, a simulation ends the simulated one.
+pub type OnSyncFailure = Arc<dyn Fn(&DiskError) + Send + Sync>;
+
 struct Shared {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
@@ -96,7 +99,7 @@ struct Shared {
     queue: Mutex<Queue>,
     arrived: Condvar,
     segments: Mutex<Segments>,
-    on_sync_failure: fn(&DiskError),
+    on_sync_failure: OnSyncFailure,
 }
 
 /// Sizes of the files there are; the last is being written.
@@ -119,7 +122,7 @@ pub struct Wal {
 }
 
 /// A failed sync may have thrown away pages that the next sync would call clean: nothing can be promised any more.
-fn abort(error: &DiskError) {
+pub fn abort(error: &DiskError) {
     tracing::error!(%error, "cannot sync the journal: the process ends so that nothing unsynced is acknowledged");
     std::process::abort();
 }
@@ -130,7 +133,7 @@ impl Wal {
     /// # Errors
     /// When the directory cannot be read or written. Damaged contents are no error.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, options: WalOptions) -> Result<(Wal, Recovery), JournalError> {
-        Self::open_with(disk, dir, options, abort)
+        Self::open_with(disk, dir, options, Arc::new(abort))
     }
 
     /// [`Self::open`] with something else than the end of the process on a failed sync; for simulation.
@@ -141,7 +144,7 @@ impl Wal {
         disk: Arc<dyn Disk>,
         dir: &Path,
         options: WalOptions,
-        on_sync_failure: fn(&DiskError),
+        on_sync_failure: OnSyncFailure,
     ) -> Result<(Wal, Recovery), JournalError> {
         disk.create_dir_all(dir)?;
         let (recovery, segments) = recover(&*disk, dir)?;
@@ -414,11 +417,12 @@ impl Writer {
             return Err(AppendError::Full(reason));
         }
         let sequence = segments.next;
+        // A number is used once: what a failed attempt left of its file may stand there.
+        segments.next += 1;
         let file = self.create(sequence, size).map_err(|error| {
             let _ = self.shared.disk.remove(&self.shared.dir.join(segment::name(sequence)));
             if error.is_full() { AppendError::Full(error.to_string()) } else { AppendError::Disk(error.to_string()) }
         })?;
-        segments.next += 1;
         segments.files.push_back((sequence, size));
         self.active = Some(Active { file, sequence, at: HEADER_BYTES as u64, size });
         Ok(())

@@ -3,9 +3,12 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use spanwise_insight::Tree;
+use spanwise_insight::population::findings_of_row;
+use spanwise_insight::row::{Names, trace_row};
+use spanwise_insight::{Tree, trace_facts};
 use spanwise_model::{Span, Trace, TraceSpan};
-use spanwise_wire::{Batch, view};
+use spanwise_store::facts::window::in_order;
+use spanwise_wire::{Batch, decode_trace, view};
 
 use crate::traceql::Context;
 
@@ -18,6 +21,17 @@ pub struct TraceView<'a> {
     /// Service and name of the root; `None` when no span is one.
     pub root: Option<(&'a str, &'a str)>,
     shape: OnceCell<Shape>,
+    insight: OnceCell<Insight>,
+}
+
+/// What insight says of it.
+#[derive(Debug, Clone, Default)]
+pub struct Insight {
+    /// Self time and time on the critical path of each span, in nanoseconds.
+    pub times: Vec<(u64, u64)>,
+    pub shape: Option<u64>,
+    /// Kinds of what it shows by itself.
+    pub findings: Vec<&'static str>,
 }
 
 /// How the spans hang together.
@@ -46,7 +60,14 @@ impl<'a> TraceView<'a> {
                 let piece = batch.piece(place);
                 (view::service_name(piece.resource).unwrap_or("unknown_service"), view::span_name(piece.span))
             });
-        Self { batch, start_unix_nano: start, duration_ns: end.saturating_sub(start), root, shape: OnceCell::new() }
+        Self {
+            batch,
+            start_unix_nano: start,
+            duration_ns: end.saturating_sub(start),
+            root,
+            shape: OnceCell::new(),
+            insight: OnceCell::new(),
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -62,6 +83,26 @@ impl<'a> TraceView<'a> {
     /// Made when it is first asked for.
     pub fn shape(&self) -> &Shape {
         self.shape.get_or_init(|| Shape::of(self.batch))
+    }
+
+    /// Made when it is first asked for.
+    pub fn insight(&self) -> &Insight {
+        self.insight.get_or_init(|| Insight::of(self.batch))
+    }
+}
+
+impl Insight {
+    fn of(batch: &Batch) -> Self {
+        let batches = std::slice::from_ref(batch);
+        let facts = trace_facts(&decode_trace(batches));
+        let mut names = Names::default();
+        let row = trace_row(&in_order(batches), &mut names);
+        let found = row.as_ref().map(|row| findings_of_row(&names, row)).unwrap_or_default();
+        let mut findings: Vec<&'static str> = found.iter().map(|finding| finding.kind).collect();
+        findings.sort_unstable();
+        findings.dedup();
+        let times = facts.spans.iter().map(|span| (span.self_ns, span.critical_ns)).collect();
+        Self { times, shape: row.map(|row| row.shape), findings }
     }
 }
 

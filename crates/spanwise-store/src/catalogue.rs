@@ -51,14 +51,20 @@ pub struct Catalogue {
     pub span: BTreeMap<String, Values>,
     pub spans: u64,
     /// Keys of span attributes that stand in the residual of some row of the block: too rare for a column, or of a
-    /// type that has none.
+    /// type that has none. Unknown in format 1.
+    #[serde(default)]
     pub residual: BTreeSet<String>,
     /// There are more of them.
+    #[serde(default = "yes")]
     pub more_residual: bool,
     /// Hashes of attributes that were noted already: most spans bring nothing new. Two attributes of one hash would
     /// only cost a completion.
     #[serde(skip)]
     seen: FxHashSet<u64>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Hashes kept before starting over.

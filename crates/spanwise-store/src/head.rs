@@ -24,6 +24,7 @@ struct Inner {
     bytes: usize,
     last: Option<Position>,
     oldest_unix_nano: Option<u64>,
+    newest_unix_nano: u64,
     max_start_unix_nano: u64,
     min_start_unix_nano: u64,
     /// Made on demand; covers the first `catalogued` batches.
@@ -54,6 +55,7 @@ impl Head {
         inner.bytes += batch.memory_bytes();
         inner.last = inner.last.max(Some(position));
         inner.oldest_unix_nano.get_or_insert(now_unix_nano);
+        inner.newest_unix_nano = inner.newest_unix_nano.max(now_unix_nano);
         inner.batches.push(batch);
     }
 
@@ -102,6 +104,11 @@ impl Head {
 
     pub fn last(&self) -> Option<Position> {
         self.inner.lock().last
+    }
+
+    /// When its newest batch came; 0 when empty.
+    pub fn newest_unix_nano(&self) -> u64 {
+        self.inner.lock().newest_unix_nano
     }
 
     pub fn oldest_unix_nano(&self) -> Option<u64> {

@@ -6,6 +6,7 @@
 
 pub mod block;
 pub mod catalogue;
+pub mod facts;
 pub mod head;
 pub mod manifest;
 pub mod merge;

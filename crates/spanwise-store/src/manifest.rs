@@ -19,6 +19,9 @@ pub struct BlockMeta {
     pub traces: u64,
     /// Of all its files.
     pub bytes: u64,
+    /// Of these, what insight adds. 0 before format 3.
+    #[serde(default)]
+    pub facts_bytes: u64,
     pub min_start_unix_nano: u64,
     pub max_start_unix_nano: u64,
     /// When its newest span arrived: what age and order of expiry count from.

@@ -135,8 +135,21 @@ impl Snapshot {
         from_unix_nano: u64,
         to_unix_nano: u64,
     ) -> Result<impl Iterator<Item = Result<Batch, BlockError>> + '_, BlockError> {
+        self.traces_of(from_unix_nano, to_unix_nano, |_| true)
+    }
+
+    /// The same of some parts alone.
+    ///
+    /// # Errors
+    /// As [`Self::traces`].
+    pub fn traces_of(
+        &self,
+        from_unix_nano: u64,
+        to_unix_nano: u64,
+        is_meant: impl Fn(&Part<'_>) -> bool,
+    ) -> Result<impl Iterator<Item = Result<Batch, BlockError>> + '_, BlockError> {
         let mut sources = Vec::new();
-        for (low, high, part) in self.parts() {
+        for (low, high, part) in self.parts().into_iter().filter(|(_, _, part)| is_meant(part)) {
             if high.saturating_add(DAY) < from_unix_nano || low > to_unix_nano.saturating_add(DAY) {
                 continue;
             }

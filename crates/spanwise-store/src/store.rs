@@ -9,10 +9,14 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use spanwise_journal::disk::put_new;
 use spanwise_journal::lock::{Lock, LockError, LockHolder, holder};
-use spanwise_journal::{AppendError, Clock, Disk, DiskError, JournalError, Position, Record, Wal, WalOptions};
+use spanwise_journal::wal::abort;
+use spanwise_journal::{
+    AppendError, Clock, Disk, DiskError, JournalError, OnSyncFailure, Position, Record, Wal, WalOptions,
+};
+use spanwise_model::TraceId;
 use spanwise_wire::Batch;
 
-use crate::block::{self, BlockError, BlockReader, CATALOGUE_FILE, FORMAT_VERSION, INDEX_FILE, SPANS_FILE};
+use crate::block::{self, BlockError, BlockReader, CATALOGUE_FILE, FACTS_FILE, FORMAT_VERSION, INDEX_FILE, SPANS_FILE};
 use crate::head::{Head, Heads};
 use crate::manifest::{BlockMeta, Manifest};
 use crate::snapshot::Snapshot;
@@ -28,8 +32,10 @@ pub struct StoreConfig {
     pub head_bytes: usize,
     /// or its oldest span is so old.
     pub head_age: Duration,
-    /// Blocks are joined up to this size, uncompressed bytes counted as `head_bytes` are.
+    /// Blocks are joined up to so many spans,
     pub block_spans: u64,
+    /// so many at a time.
+    pub join_blocks: usize,
     pub wal: WalOptions,
 }
 
@@ -42,6 +48,7 @@ impl StoreConfig {
             head_bytes: 128 << 20,
             head_age: Duration::from_secs(300),
             block_spans: 500_000,
+            join_blocks: 8,
             wal: WalOptions::default(),
         }
     }
@@ -72,6 +79,8 @@ fn describe(holder: &LockHolder) -> String {
 pub struct StoreStats {
     pub blocks: usize,
     pub block_bytes: u64,
+    /// Of these, what insight adds.
+    pub facts_bytes: u64,
     pub block_spans: u64,
     pub head_spans: u64,
     pub head_bytes: usize,
@@ -106,8 +115,6 @@ pub struct Store {
 
 /// Files of dropped blocks stay this long for readers that still use them.
 const DOOMED_FOR: Duration = Duration::from_secs(600);
-/// Blocks that are joined at a time.
-const JOIN: usize = 8;
 
 /// First byte of a log record; the arrival time and OTLP follow.
 const RECORD_VERSION: u8 = 1;
@@ -158,10 +165,34 @@ impl Store {
     /// # Errors
     /// When another process holds it, or it cannot be read or written. Damage is reported and no error.
     pub fn open(config: StoreConfig, disk: Arc<dyn Disk>, clock: Arc<dyn Clock>) -> Result<Arc<Store>, StoreError> {
+        Self::open_with(config, disk, clock, Arc::new(abort))
+    }
+
+    /// [`Self::open`] with something else than the end of the process on a failed sync of the log; for simulation.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(
+        config: StoreConfig,
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        on_sync_failure: OnSyncFailure,
+    ) -> Result<Arc<Store>, StoreError> {
         let dir = config.dir.clone();
         let unusable = |reason: String| StoreError::Directory { dir: dir.clone(), reason };
         for part in ["wal", "blocks", "manifest"] {
             disk.create_dir_all(&dir.join(part)).map_err(|error| unusable(error.to_string()))?;
+        }
+        // Else a power failure could take the directory of the log with all that was acknowledged in it.
+        disk.sync_dir(&dir).map_err(|error| unusable(error.to_string()))?;
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            match disk.sync_dir(parent) {
+                // It need not be ours to read; then the directory was made before.
+                Err(error) if error.source.kind() != std::io::ErrorKind::PermissionDenied => {
+                    return Err(unusable(error.to_string()));
+                }
+                _ => {}
+            }
         }
         let lock = Lock::take(&dir.join("lock")).map_err(|error| match error {
             LockError::Held(holder) => StoreError::Held { dir: dir.clone(), holder },
@@ -169,7 +200,7 @@ impl Store {
         })?;
         let manifest = Manifest::load(&*disk, &dir.join("manifest"))?;
         let blocks = open_blocks(&*disk, &dir, &manifest)?;
-        let (wal, recovery) = Wal::open(Arc::clone(&disk), &dir.join("wal"), config.wal.clone())?;
+        let (wal, recovery) = Wal::open_with(Arc::clone(&disk), &dir.join("wal"), config.wal.clone(), on_sync_failure)?;
         let head = Arc::new(Head::default());
         fill(&head, &recovery.records, manifest.stored(), manifest.version > 0);
         if head.spans() > 0 || recovery.torn_bytes > 0 {
@@ -269,12 +300,16 @@ impl Store {
     /// # Errors
     /// When the disk refuses; nothing is lost, and the next round tries again.
     pub fn maintain(&self, runtime: &tokio::runtime::Handle) -> Result<(), StoreError> {
-        if self.is_cut_due() {
-            self.cut(runtime)?;
-        }
-        while self.join_small_blocks()? {}
-        self.expire()?;
+        // On a full disk nothing but dropping old blocks makes room: no step waits for the one before to succeed.
+        let cut = if self.is_cut_due() { self.cut(runtime) } else { Ok(()) };
+        let joined = self.join_all_small_blocks();
+        let expired = self.expire();
         self.remove_doomed();
+        cut.and(joined).and(expired)
+    }
+
+    fn join_all_small_blocks(&self) -> Result<(), StoreError> {
+        while self.join_small_blocks()? {}
         Ok(())
     }
 
@@ -316,10 +351,11 @@ impl Store {
     }
 
     fn store_head(&self, head: &Arc<Head>) -> Result<(), StoreError> {
-        let built = block::build(&head.batches())?;
+        // Held from here on: what else there is of a trace must not change until its row is published.
         let mut manifest = self.manifest.lock();
+        let built = block::build(&head.batches(), &self.elsewhere(|_| false))?;
         let mut next = manifest.clone();
-        let block = self.put_block(&mut next, &built, head.oldest_unix_nano().unwrap_or(0), 0)?;
+        let block = self.put_block(&mut next, &built, head.newest_unix_nano(), 0)?;
         next.blocks.push(block.0.clone());
         if let Some(position) = head.last() {
             next.set_stored(position);
@@ -338,6 +374,23 @@ impl Store {
         Ok(())
     }
 
+    /// Finds what other blocks have of a trace, but for those that are replaced.
+    fn elsewhere(
+        &self,
+        is_replaced: impl Fn(&str) -> bool,
+    ) -> impl Fn(&TraceId) -> Result<Vec<(String, Batch)>, BlockError> {
+        let blocks = Arc::clone(&self.state.read().blocks);
+        let blocks: Vec<_> =
+            blocks.iter().filter(|(meta, _)| !is_replaced(&meta.id)).map(|(_, block)| Arc::clone(block)).collect();
+        move |id| {
+            let mut found = Vec::new();
+            for block in &blocks {
+                found.extend(block.trace(id)?.map(|batch| (block.id.clone(), batch)));
+            }
+            Ok(found)
+        }
+    }
+
     fn put_block(
         &self,
         manifest: &mut Manifest,
@@ -345,24 +398,29 @@ impl Store {
         received_unix_nano: u64,
         level: u32,
     ) -> Result<(BlockMeta, Arc<BlockReader>), StoreError> {
+        let blocks = self.config.dir.join("blocks");
         // A block that was written but never named by a manifest leaves its number taken.
-        let (id, dir) = loop {
+        let taken = self.disk.list(&blocks)?;
+        let id = loop {
             let id = format!("{:012x}", manifest.next_block);
             manifest.next_block += 1;
-            let dir = self.config.dir.join("blocks").join(&id);
-            if !dir.exists() {
-                break (id, dir);
+            if !taken.contains(&id) {
+                break id;
             }
         };
+        let dir = blocks.join(&id);
         self.disk.create_dir_all(&dir)?;
         let mut bytes = 0;
-        for (name, content) in
-            [(SPANS_FILE, &built.parquet), (INDEX_FILE, &built.index), (CATALOGUE_FILE, &built.catalogue)]
-        {
+        for (name, content) in [
+            (SPANS_FILE, &built.parquet),
+            (INDEX_FILE, &built.index),
+            (FACTS_FILE, &built.facts),
+            (CATALOGUE_FILE, &built.catalogue),
+        ] {
             put_new(&*self.disk, &dir.join(name), &[content])?;
             bytes += content.len() as u64;
         }
-        self.disk.sync_dir(&self.config.dir.join("blocks"))?;
+        self.disk.sync_dir(&blocks)?;
         self.written.fetch_add(bytes, Ordering::Relaxed);
         let reader = BlockReader::open(&*self.disk, &dir, &id)?;
         let meta = BlockMeta {
@@ -371,6 +429,7 @@ impl Store {
             spans: built.spans,
             traces: built.traces,
             bytes,
+            facts_bytes: built.facts_bytes,
             min_start_unix_nano: built.min_start_unix_nano,
             max_start_unix_nano: built.max_start_unix_nano,
             received_unix_nano,
@@ -381,7 +440,14 @@ impl Store {
 
     fn publish(&self, current: &mut Manifest, mut next: Manifest) -> Result<(), StoreError> {
         next.version = current.version + 1;
-        next.publish(&*self.disk, &self.config.dir.join("manifest"))?;
+        while let Err(error) = next.publish(&*self.disk, &self.config.dir.join("manifest")) {
+            if !error.is_taken() {
+                return Err(error.into());
+            }
+            // An attempt of ours that failed after its name was given: this directory has one writer. Blocks that
+            // it named are unknown to this version, and go at the next start.
+            next.version += 1;
+        }
         *current = next;
         Ok(())
     }
@@ -389,33 +455,28 @@ impl Store {
     /// Joins the smallest blocks that lie next to each other in time. `false` when there was nothing to do.
     fn join_small_blocks(&self) -> Result<bool, StoreError> {
         let mut manifest = self.manifest.lock();
-        let small: Vec<&BlockMeta> =
-            manifest.blocks.iter().filter(|block| block.spans < self.config.block_spans / 2).collect();
-        let mut chosen = Vec::new();
+        // A damaged block is not open, and never joined.
+        let open = Arc::clone(&self.state.read().blocks);
+        let mut readers = Vec::new();
         let mut spans = 0;
-        for block in small {
-            if chosen.len() < JOIN && spans + block.spans <= self.config.block_spans {
-                spans += block.spans;
-                chosen.push(block.clone());
+        for (meta, reader) in open.iter().filter(|(meta, _)| meta.spans < self.config.block_spans / 2) {
+            if readers.len() < self.config.join_blocks && spans + meta.spans <= self.config.block_spans {
+                spans += meta.spans;
+                readers.push((meta.clone(), Arc::clone(reader)));
             }
         }
-        if chosen.len() < JOIN {
+        if readers.len() < self.config.join_blocks.max(2) {
             return Ok(false);
         }
+        let chosen: Vec<BlockMeta> = readers.iter().map(|(meta, _)| meta.clone()).collect();
         let is_chosen = |id: &str| chosen.iter().any(|block| block.id == id);
-        let readers: Vec<_> =
-            self.state.read().blocks.iter().filter(|(meta, _)| is_chosen(&meta.id)).cloned().collect();
-        if readers.len() < chosen.len() {
-            // One of them is damaged and not open: it is never dropped, and nothing is joined with it.
-            return Ok(false);
-        }
         let mut batches = Vec::new();
         for (_, reader) in &readers {
             for batch in reader.scan()? {
                 batches.push(batch?);
             }
         }
-        let built = block::build(&batches)?;
+        let built = block::build(&batches, &self.elsewhere(is_chosen))?;
         drop(batches);
         let mut next = manifest.clone();
         let received = chosen.iter().map(|block| block.received_unix_nano).max().unwrap_or(0);
@@ -496,7 +557,7 @@ impl Store {
             for name in self.disk.list(dir).unwrap_or_default() {
                 let _ = self.disk.remove(&dir.join(name));
             }
-            std::fs::remove_dir(dir).is_err_and(|error| error.kind() != std::io::ErrorKind::NotFound)
+            self.disk.remove_dir(dir).is_err_and(|error| !error.is_missing())
         });
     }
 
@@ -505,6 +566,7 @@ impl Store {
         StoreStats {
             blocks: state.blocks.len(),
             block_bytes: state.blocks.iter().map(|(meta, _)| meta.bytes).sum(),
+            facts_bytes: state.blocks.iter().map(|(meta, _)| meta.facts_bytes).sum(),
             block_spans: state.blocks.iter().map(|(meta, _)| meta.spans).sum(),
             head_spans: state.heads.iter().map(|head| head.spans()).sum(),
             head_bytes: state.heads.iter().map(|head| head.bytes()).sum(),

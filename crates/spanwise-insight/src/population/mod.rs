@@ -117,6 +117,47 @@ impl Population {
             return;
         }
         self.rows.extend(trace_row(trace, &mut self.names));
+        self.keep_bound();
+    }
+
+    /// Numbers of texts for rows that come from elsewhere than [`Self::add`].
+    pub fn names_mut(&mut self) -> &mut Names {
+        &mut self.names
+    }
+
+    /// Traces and spans that are counted, whether their rows are looked at or not.
+    pub fn count(&mut self, traces: usize, spans: u64) {
+        self.traces += traces;
+        self.spans += spans;
+    }
+
+    /// A row whose names are numbered by [`Self::names_mut`]; its trace is counted by [`Self::count`].
+    pub fn add_row(&mut self, row: TraceRow) {
+        if draw(&row.trace_id) & self.left_out != 0 {
+            return;
+        }
+        self.rows.push(row);
+        self.keep_bound();
+    }
+
+    /// Looks only at traces of this level and above: see [`level`].
+    pub fn from_level(&mut self, level: u32) {
+        self.left_out |= (1 << level.min(MOST_LEVELS)) - 1;
+        let left_out = self.left_out;
+        self.rows.retain(|row| draw(&row.trace_id) & left_out == 0);
+    }
+
+    /// The lowest level that is looked at.
+    pub fn level(&self) -> u32 {
+        self.left_out.count_ones()
+    }
+
+    /// Rows that are looked at together at most.
+    pub fn bound(&self) -> usize {
+        self.most
+    }
+
+    fn keep_bound(&mut self) {
         while self.rows.len() > self.most {
             self.left_out = self.left_out << 1 | 1;
             let left_out = self.left_out;
@@ -142,8 +183,15 @@ impl Population {
 /// What one trace shows by itself.
 pub fn findings_of(trace: &Trace) -> Vec<Finding> {
     let mut names = Names::default();
-    let rows: Vec<TraceRow> = trace_row(trace, &mut names).into_iter().collect();
-    let view = View::new(&names, &rows, true);
+    trace_row(trace, &mut names).map_or_else(Vec::new, |row| findings_of_row(&names, &row))
+}
+
+/// What one trace shows by itself, told from its row.
+pub fn findings_of_row(names: &Names, row: &TraceRow) -> Vec<Finding> {
+    if row.repetitions.is_empty() && row.hidden.is_empty() {
+        return Vec::new();
+    }
+    let view = View::new(names, std::slice::from_ref(row), true);
     let mut findings = repeats::find(&view);
     findings.extend(hidden::find(&view));
     sort(&mut findings);
@@ -153,6 +201,15 @@ pub fn findings_of(trace: &Trace) -> Vec<Finding> {
 fn sort(findings: &mut [Finding]) {
     findings.sort_by(|a, b| b.cost.total_ms.total_cmp(&a.cost.total_ms).then_with(|| a.id.cmp(&b.id)));
 }
+
+/// Half of all traces have level 0, half of the rest level 1, and so on: where not all traces can be looked at, those
+/// of the highest levels are a fair sample, the same whoever draws it.
+pub fn level(id: &spanwise_model::TraceId) -> u32 {
+    draw(id).trailing_zeros().min(MOST_LEVELS)
+}
+
+/// Levels beyond it are this one.
+pub const MOST_LEVELS: u32 = 15;
 
 /// Bits of a trace id that are as good as drawn.
 pub(crate) fn draw(id: &spanwise_model::TraceId) -> u64 {

@@ -202,6 +202,10 @@ pub enum Intrinsic {
     NestedSetLeft,
     NestedSetRight,
     NestedSetParent,
+    SelfTime,
+    CriticalTime,
+    TraceShape,
+    TraceFinding,
 }
 
 /// What is known of a type before anything is evaluated.
@@ -254,6 +258,10 @@ impl Intrinsic {
         (Intrinsic::NestedSetLeft, &["nestedSetLeft"]),
         (Intrinsic::NestedSetRight, &["nestedSetRight"]),
         (Intrinsic::NestedSetParent, &["nestedSetParent"]),
+        (Intrinsic::SelfTime, &["span:selfTime"]),
+        (Intrinsic::CriticalTime, &["span:criticalTime"]),
+        (Intrinsic::TraceShape, &["trace:shape"]),
+        (Intrinsic::TraceFinding, &["trace:finding"]),
     ];
 
     pub fn of_name(name: &str) -> Option<Intrinsic> {
@@ -270,7 +278,9 @@ impl Intrinsic {
             | Intrinsic::EventTimeSinceStart
             | Intrinsic::NestedSetLeft
             | Intrinsic::NestedSetRight
-            | Intrinsic::NestedSetParent => Type::Number,
+            | Intrinsic::NestedSetParent
+            | Intrinsic::SelfTime
+            | Intrinsic::CriticalTime => Type::Number,
             _ => Type::String,
         }
     }
@@ -286,6 +296,10 @@ impl Intrinsic {
                 | Intrinsic::NestedSetLeft
                 | Intrinsic::NestedSetRight
                 | Intrinsic::NestedSetParent
+                | Intrinsic::SelfTime
+                | Intrinsic::CriticalTime
+                | Intrinsic::TraceShape
+                | Intrinsic::TraceFinding
         )
     }
 }
@@ -377,9 +391,14 @@ impl Expr {
     pub fn is_duration(&self) -> bool {
         match self {
             Expr::Literal(literal) => matches!(literal, Literal::Duration(_)),
-            Expr::Intrinsic(intrinsic) => {
-                matches!(intrinsic, Intrinsic::Duration | Intrinsic::TraceDuration | Intrinsic::EventTimeSinceStart)
-            }
+            Expr::Intrinsic(intrinsic) => matches!(
+                intrinsic,
+                Intrinsic::Duration
+                    | Intrinsic::TraceDuration
+                    | Intrinsic::EventTimeSinceStart
+                    | Intrinsic::SelfTime
+                    | Intrinsic::CriticalTime
+            ),
             Expr::Parent(inner) | Expr::Negate(inner) => inner.is_duration(),
             Expr::Arithmetic(_, left, right) => left.is_duration() || right.is_duration(),
             _ => false,

@@ -383,6 +383,22 @@ fn intrinsic_value<'a>(context: &Context<'a>, intrinsic: Intrinsic) -> Value<'a>
         Intrinsic::NestedSetLeft => nested_set(|set| set.0),
         Intrinsic::NestedSetRight => nested_set(|set| set.1),
         Intrinsic::NestedSetParent => nested_set(|set| set.2),
+        Intrinsic::SelfTime => {
+            of_trace(&move |view, place| view.insight().times.get(place).map_or(Value::Nil, |times| nanos(times.0)))
+        }
+        Intrinsic::CriticalTime => {
+            of_trace(&move |view, place| view.insight().times.get(place).map_or(Value::Nil, |times| nanos(times.1)))
+        }
+        Intrinsic::TraceShape => {
+            of_trace(&|view, _| view.insight().shape.map_or(Value::Nil, |shape| owned(format!("{shape:016x}"))))
+        }
+        Intrinsic::TraceFinding => of_trace(&|view, _| {
+            let kinds = view.insight().findings.iter().map(|kind| Value::Str(Cow::Borrowed(*kind)));
+            match view.insight().findings.is_empty() {
+                true => Value::Nil,
+                false => Value::Many(kinds.collect()),
+            }
+        }),
         Intrinsic::EventName => each(11, &|body| {
             let name = Fields::new(body).filter(|field| field.number == 2).last();
             Some(Value::Str(Cow::Borrowed(name.map_or("", |field| field.value.text()))))

@@ -31,6 +31,10 @@ pub const LAYOUT: usize = 12;
 pub const RESIDUAL: usize = 13;
 /// Attribute columns begin here.
 pub const ATTRIBUTES: usize = 14;
+/// Columns behind the attributes, since format 3: what insight says of the span.
+pub const TIMES: usize = 2;
+pub const SELF_NS: &str = "self_ns";
+pub const CRITICAL_NS: &str = "critical_ns";
 
 /// The attribute columns of a block, in order.
 #[derive(Debug, Clone, Default)]
@@ -100,6 +104,8 @@ impl AttributeColumns {
             };
             fields.push(Field::new(format!("{PREFIX}{key}:{}", kind.name()), data_type, true));
         }
+        fields.push(Field::new(SELF_NS, DataType::UInt64, true));
+        fields.push(Field::new(CRITICAL_NS, DataType::UInt64, true));
         Schema::new(fields)
     }
 }

@@ -34,6 +34,11 @@ impl TraceIndex {
         Self { prefixes, rows, total_rows }
     }
 
+    /// The first eight bytes of each trace id.
+    pub fn prefixes(&self) -> &[u64] {
+        &self.prefixes
+    }
+
     pub fn len_traces(&self) -> usize {
         self.prefixes.len()
     }

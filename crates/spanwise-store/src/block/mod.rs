@@ -1,9 +1,10 @@
-//! One block: `spans.parquet`, `traces.idx` and `catalogue.json` in a directory named by the block's id.
+//! One block: `spans.parquet`, `traces.idx`, `facts.bin` and `catalogue.json` in a directory named by the block's id.
 //!
 //! Rows are spans, ordered by trace id, then start. `docs/storage.md` describes the columns for readers of other
 //! engines.
 
 mod columns;
+mod facts_of;
 pub mod filter;
 mod index;
 mod read;
@@ -12,14 +13,16 @@ mod write;
 
 pub use index::TraceIndex;
 pub use read::BlockReader;
-pub use write::{BuiltBlock, build};
+pub use write::{BuiltBlock, Elsewhere, build, nowhere};
 
 /// Format version, in every block's Parquet metadata and in the manifest.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 pub const SPANS_FILE: &str = "spans.parquet";
 pub const INDEX_FILE: &str = "traces.idx";
 pub const CATALOGUE_FILE: &str = "catalogue.json";
+/// Since format 3.
+pub const FACTS_FILE: &str = "facts.bin";
 
 #[derive(Debug, thiserror::Error)]
 pub enum BlockError {

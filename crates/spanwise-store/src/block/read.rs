@@ -17,6 +17,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::reader::{ChunkReader, Length};
+use spanwise_journal::DiskError;
 use spanwise_journal::disk::{Disk, DiskFile, read_file};
 use spanwise_model::{SpanId, TraceId};
 use spanwise_wire::{Batch, Piece, SpanRef, frame};
@@ -25,8 +26,9 @@ use super::columns::{self, AttributeColumns};
 use super::filter;
 use super::index::TraceIndex;
 use super::shred::{Cell, ColumnType, assemble, layout_columns};
-use super::{BlockError, CATALOGUE_FILE, INDEX_FILE, SPANS_FILE};
+use super::{BlockError, CATALOGUE_FILE, FACTS_FILE, INDEX_FILE, SPANS_FILE};
 use crate::catalogue::Catalogue;
+use crate::facts::FactsFile;
 
 /// Largest side file that is read: an index of 80 million traces.
 const SIDE_FILE_BYTES: u64 = 1 << 30;
@@ -45,14 +47,16 @@ pub struct BlockReader {
     attributes: AttributeColumns,
     index: TraceIndex,
     catalogue: Catalogue,
+    facts: Option<FactsFile>,
 }
 
+/// A file that no longer changes, and its length.
 #[derive(Clone)]
-pub(super) struct FileChunks(Arc<dyn DiskFile>);
+pub(super) struct FileChunks(Arc<dyn DiskFile>, u64);
 
 impl Length for FileChunks {
     fn len(&self) -> u64 {
-        self.0.len().unwrap_or(0)
+        self.1
     }
 }
 
@@ -74,6 +78,17 @@ impl ChunkReader for FileChunks {
     }
 }
 
+/// A file that cannot be read at the moment is not a damaged one.
+fn of_parquet(block: &str, error: ParquetError) -> BlockError {
+    match error {
+        ParquetError::External(inner) => match inner.downcast::<DiskError>() {
+            Ok(error) => BlockError::Disk(*error),
+            Err(error) => BlockError::Corrupt { block: block.to_owned(), reason: error.to_string() },
+        },
+        error => BlockError::Corrupt { block: block.to_owned(), reason: error.to_string() },
+    }
+}
+
 impl BlockReader {
     /// # Errors
     /// When a file is missing or damaged.
@@ -83,16 +98,29 @@ impl BlockReader {
             TraceIndex::from_bytes(&read_file(disk, &dir.join(INDEX_FILE), SIDE_FILE_BYTES)?).map_err(corrupt)?;
         let catalogue = read_file(disk, &dir.join(CATALOGUE_FILE), SIDE_FILE_BYTES)?;
         let catalogue = Catalogue::from_json(&catalogue).map_err(corrupt)?;
-        let file = FileChunks(disk.open_read(&dir.join(SPANS_FILE))?);
+        let file = disk.open_read(&dir.join(SPANS_FILE))?;
+        let length = file.len()?;
+        let file = FileChunks(file, length);
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
-        let metadata = ArrowReaderMetadata::load(&file, options).map_err(|error| corrupt(error.to_string()))?;
+        let metadata = ArrowReaderMetadata::load(&file, options).map_err(|error| of_parquet(id, error))?;
         let attributes = AttributeColumns::of_schema(metadata.schema());
-        if metadata.schema().fields().len() != columns::ATTRIBUTES + attributes.columns.len() {
+        let facts = match FactsFile::open(disk, &dir.join(FACTS_FILE), id) {
+            Ok(facts) => facts,
+            Err(BlockError::Disk(error)) if error.is_missing() => None,
+            Err(error @ BlockError::Corrupt { .. }) => {
+                tracing::error!(%error, "facts of a block are damaged: they are told from its spans");
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let fields = metadata.schema().fields().len();
+        let expected = columns::ATTRIBUTES + attributes.columns.len();
+        if fields != expected && fields != expected + columns::TIMES {
             return Err(corrupt("columns of an unknown format".to_owned()));
         }
         let views =
             filter::view_metadata(&metadata).ok_or_else(|| corrupt("columns of an unknown format".to_owned()))?;
-        Ok(Self { id: id.to_owned(), file, metadata, views, attributes, index, catalogue })
+        Ok(Self { id: id.to_owned(), file, metadata, views, attributes, index, catalogue, facts })
     }
 
     pub(super) fn metadata(&self) -> &ArrowReaderMetadata {
@@ -111,8 +139,13 @@ impl BlockReader {
         &self.attributes
     }
 
-    pub(super) fn index(&self) -> &TraceIndex {
+    pub(crate) fn index(&self) -> &TraceIndex {
         &self.index
+    }
+
+    /// `None` when it was made before there were any, or they are damaged.
+    pub fn facts(&self) -> Option<&FactsFile> {
+        self.facts.as_ref()
     }
 
     pub fn catalogue(&self) -> &Catalogue {
@@ -167,7 +200,7 @@ impl BlockReader {
         let rows = std::slice::from_ref(&rows);
         // Each column costs its dictionary, however few its rows: only those are read that the spans' layouts name.
         let mut used = vec![false; self.attributes.columns.len()];
-        for batch in self.read(rows, Some(&[columns::LAYOUT]))? {
+        for batch in self.read(rows, &[columns::LAYOUT])? {
             let batch = batch.map_err(|error| self.corrupt(error))?;
             let layouts = batch.columns().first().and_then(|column| column.as_binary_opt::<i32>());
             let layouts = layouts.ok_or_else(|| self.corrupt("layout has another type"))?;
@@ -180,7 +213,7 @@ impl BlockReader {
         let used = (0..used.len()).filter(|number| used[*number]).map(|number| columns::ATTRIBUTES + number);
         let wanted: Vec<usize> = (0..columns::ATTRIBUTES).filter(|column| *column != SERVICE).chain(used).collect();
         let mut spans = Vec::new();
-        for batch in self.read(rows, Some(&wanted))? {
+        for batch in self.read(rows, &wanted)? {
             let batch = batch.map_err(|error| self.corrupt(error))?;
             self.assemble_rows(&batch, &wanted, |trace_id| *trace_id == id.0, &mut spans)?;
         }
@@ -205,7 +238,7 @@ impl BlockReader {
         rows: &[Range<usize>],
     ) -> Result<impl Iterator<Item = Result<Batch, BlockError>> + use<'a>, BlockError> {
         let all: Vec<usize> = (0..columns::ATTRIBUTES + self.attributes.columns.len()).collect();
-        Ok(self.read(rows, None)?.map(move |batch| {
+        Ok(self.read(rows, &all)?.map(move |batch| {
             let batch = batch.map_err(|error| self.corrupt(error))?;
             let mut spans = Vec::new();
             self.assemble_rows(&batch, &all, |_| true, &mut spans)?;
@@ -225,7 +258,7 @@ impl BlockReader {
                 _ => ranges.push(row..row + 1),
             }
         }
-        let reader = self.read(&ranges, Some(&[columns::TRACE_ID]))?;
+        let reader = self.read(&ranges, &[columns::TRACE_ID])?;
         let mut ids = Vec::with_capacity(rows.len());
         for batch in reader {
             let batch = batch.map_err(|error| self.corrupt(error))?;
@@ -240,9 +273,9 @@ impl BlockReader {
         BlockError::Corrupt { block: self.id.clone(), reason: error.to_string() }
     }
 
-    /// These rows of these columns (all when `None`), both in order. Row groups without any of the rows are not
+    /// These rows of these columns, both in order. Row groups without any of the rows are not
     /// touched: to skip one the Parquet reader would read its dictionaries.
-    fn read(&self, rows: &[Range<usize>], wanted: Option<&[usize]>) -> Result<ParquetRecordBatchReader, BlockError> {
+    fn read(&self, rows: &[Range<usize>], wanted: &[usize]) -> Result<ParquetRecordBatchReader, BlockError> {
         let mut groups = Vec::new();
         let mut selected: Vec<Range<usize>> = Vec::with_capacity(rows.len());
         // First row of the row group in the file, and among the row groups that are read.
@@ -268,15 +301,13 @@ impl BlockReader {
             }
             start = end;
         }
-        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.metadata.clone())
+        ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.metadata.clone())
             .with_batch_size(READ_ROWS.min(selected.iter().map(ExactSizeIterator::len).sum::<usize>().max(1)))
             .with_row_groups(groups)
-            .with_row_selection(RowSelection::from_consecutive_ranges(selected.into_iter(), read));
-        if let Some(wanted) = wanted {
-            let mask = ProjectionMask::roots(self.metadata.parquet_schema(), wanted.iter().copied());
-            builder = builder.with_projection(mask);
-        }
-        builder.build().map_err(|error| self.corrupt(error))
+            .with_row_selection(RowSelection::from_consecutive_ranges(selected.into_iter(), read))
+            .with_projection(ProjectionMask::roots(self.metadata.parquet_schema(), wanted.iter().copied()))
+            .build()
+            .map_err(|error| self.corrupt(error))
     }
 
     fn assemble_rows(

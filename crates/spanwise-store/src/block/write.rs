@@ -12,10 +12,12 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+use spanwise_model::TraceId;
 use spanwise_wire::view::Fields;
 use spanwise_wire::{Batch, SpanRef, view};
 
-use super::columns::AttributeColumns;
+use super::columns::{self, AttributeColumns};
+use super::facts_of::{SpanTimes, facts_of};
 use super::index::TraceIndex;
 use super::shred::{Cell, ColumnType, shred};
 use super::{BlockError, FORMAT_VERSION};
@@ -37,6 +39,9 @@ pub struct BuiltBlock {
     pub parquet: Vec<u8>,
     pub index: Vec<u8>,
     pub catalogue: Vec<u8>,
+    pub facts: Vec<u8>,
+    /// Of all that insight adds: the file of facts and the columns of times.
+    pub facts_bytes: u64,
     pub spans: u64,
     pub traces: u64,
     pub min_start_unix_nano: u64,
@@ -45,17 +50,28 @@ pub struct BuiltBlock {
 
 /// A span of a batch.
 #[derive(Clone, Copy)]
-struct Row<'a> {
-    batch: &'a Batch,
-    place: usize,
-    span: &'a SpanRef,
+pub(super) struct Row<'a> {
+    pub batch: &'a Batch,
+    pub place: usize,
+    pub span: &'a SpanRef,
+}
+
+/// The spans of a trace that lie in other blocks, with the ids of those.
+pub type Elsewhere<'a> = dyn Fn(&TraceId) -> Result<Vec<(String, Batch)>, BlockError> + 'a;
+
+/// There are no other blocks.
+///
+/// # Errors
+/// Never.
+pub fn nowhere(_: &TraceId) -> Result<Vec<(String, Batch)>, BlockError> {
+    Ok(Vec::new())
 }
 
 /// Builds a block of all spans of these batches; equal spans become one.
 ///
 /// # Errors
-/// When Parquet cannot be written; it goes to memory, so only a bug can do that.
-pub fn build(batches: &[Batch]) -> Result<BuiltBlock, BlockError> {
+/// When Parquet cannot be written, which goes to memory, so only a bug can do that; and those of `elsewhere`.
+pub fn build(batches: &[Batch], elsewhere: &Elsewhere<'_>) -> Result<BuiltBlock, BlockError> {
     let mut rows: Vec<Row<'_>> = Vec::with_capacity(batches.iter().map(Batch::len_spans).sum());
     for batch in batches {
         rows.extend(batch.spans().iter().enumerate().map(|(place, span)| Row { batch, place, span }));
@@ -66,16 +82,27 @@ pub fn build(batches: &[Batch]) -> Result<BuiltBlock, BlockError> {
     let step = if rows.len() > SAMPLE_FROM { 10 } else { 1 };
     let attributes = AttributeColumns::choose(rows.iter().step_by(step).map(|row| row.batch.body_of(row.span)));
     let schema = Arc::new(attributes.schema());
-    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties(&schema, rows.len())))
+    let mut parquet = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut parquet, Arc::clone(&schema), Some(properties(&schema, rows.len())))
         .map_err(|error| BlockError::Write(error.to_string()))?;
     let mut catalogue = Catalogue::default();
-    for chunk in rows.chunks(CHUNK_ROWS) {
-        let batch = record_batch(chunk, &attributes, &schema, &mut catalogue)
+    let (facts, times) = facts_of(&rows, elsewhere)?;
+    let facts = facts.finish()?;
+    for (chunk, times) in rows.chunks(CHUNK_ROWS).zip(times.chunks(CHUNK_ROWS)) {
+        let batch = record_batch(chunk, times, &attributes, &schema, &mut catalogue)
             .map_err(|error| BlockError::Write(error.to_string()))?;
         writer.write(&batch).map_err(|error| BlockError::Write(error.to_string()))?;
     }
-    let parquet = writer.into_inner().map_err(|error| BlockError::Write(error.to_string()))?;
-    let mut firsts: Vec<(spanwise_model::TraceId, u32)> = Vec::new();
+    let written = writer.close().map_err(|error| BlockError::Write(error.to_string()))?;
+    let of_times = schema.fields().len() - columns::TIMES..;
+    let column_bytes: i64 = written
+        .row_groups()
+        .iter()
+        .flat_map(|group| group.columns().get(of_times.clone()).unwrap_or_default())
+        .map(|column| column.compressed_size())
+        .sum();
+    let facts_bytes = facts.len() as u64 + column_bytes.unsigned_abs();
+    let mut firsts: Vec<(TraceId, u32)> = Vec::new();
     for (number, row) in rows.iter().enumerate() {
         if firsts.last().map(|(id, _)| *id) != Some(row.span.trace_id) {
             firsts.push((row.span.trace_id, number as u32));
@@ -91,6 +118,8 @@ pub fn build(batches: &[Batch]) -> Result<BuiltBlock, BlockError> {
         parquet,
         index,
         catalogue: catalogue.to_json(),
+        facts,
+        facts_bytes,
         spans: rows.len() as u64,
         traces,
         min_start_unix_nano: starts().min().unwrap_or(0),
@@ -139,7 +168,7 @@ fn properties(schema: &Schema, rows: usize) -> WriterProperties {
         builder =
             builder.set_column_dictionary_enabled(column(name), false).set_column_encoding(column(name), encoding);
     }
-    for name in ["span_id", "parent_span_id"] {
+    for name in ["span_id", "parent_span_id", columns::SELF_NS] {
         builder = builder.set_column_dictionary_enabled(column(name), false);
     }
     for name in ["span_id", "parent_span_id", "resource", "scope", "layout", "residual"] {
@@ -194,6 +223,7 @@ impl AttributeBuilder {
 
 fn record_batch(
     rows: &[Row<'_>],
+    times: &[SpanTimes],
     attributes: &AttributeColumns,
     schema: &Arc<Schema>,
     catalogue: &mut Catalogue,
@@ -210,9 +240,10 @@ fn record_batch(
     let (mut name, mut service) = (StringBuilder::new(), StringBuilder::new());
     let (mut resource, mut scope) = (BinaryBuilder::new(), BinaryBuilder::new());
     let (mut layout, mut residual) = (BinaryBuilder::new(), BinaryBuilder::new());
+    let (mut self_ns, mut critical_ns) = (UInt64Builder::new(), UInt64Builder::new());
     let mut cells: Vec<_> = attributes.columns.iter().map(|(_, kind)| AttributeBuilder::new(*kind)).collect();
     let mut row_cells: Vec<Option<Cell<'_>>> = vec![None; cells.len()];
-    for row in rows {
+    for (row, times) in rows.iter().zip(times) {
         let piece = row.batch.piece(row.place);
         let shredded = shred(piece.span, row.span, |key, kind| lookup.get(&(key, kind)).copied());
         trace_id.append_value(row.span.trace_id.0)?;
@@ -233,6 +264,9 @@ fn record_batch(
         scope.append_value(piece.scope);
         layout.append_value(&shredded.layout);
         residual.append_value(&shredded.residual);
+        // Of most spans both follow from the column before.
+        self_ns.append_option(Some(times.self_ns).filter(|ns| *ns != row.span.duration_ns()));
+        critical_ns.append_option(Some(times.critical_ns).filter(|ns| *ns != times.self_ns));
         if shredded.layout.contains(&0) {
             for field in Fields::new(&shredded.residual).filter(|field| field.number == 9) {
                 catalogue.add_residual(view::key_value(field.value.bytes()).key);
@@ -265,5 +299,6 @@ fn record_batch(
         Arc::new(residual.finish()),
     ];
     arrays.extend(cells.into_iter().map(AttributeBuilder::finish));
+    arrays.extend([Arc::new(self_ns.finish()) as ArrayRef, Arc::new(critical_ns.finish())]);
     RecordBatch::try_new(Arc::clone(schema), arrays)
 }

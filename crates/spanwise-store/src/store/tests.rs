@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use proptest::prelude::*;
 use prost::Message as _;
 use spanwise_journal::{ManualClock, RealDisk};
-use spanwise_model::{Limits, TraceId};
+use spanwise_model::Limits;
 
 use super::*;
 
@@ -116,18 +116,19 @@ fn spans_are_found_before_and_after_a_cut_and_a_restart() {
 fn a_late_root_joins_its_trace_before_and_after_compaction() {
     let bench = Bench::new();
     let store = bench.open();
-    for span in 1..=JOIN as u8 {
+    let joined = bench.config().join_blocks;
+    for span in 1..=joined as u8 {
         bench.append(&store, one(1, span, NOW + u64::from(span)));
         bench.append(&store, one(100 + span, span, NOW));
         bench.cut(&store);
         bench.clock.advance(Duration::from_secs(60));
     }
-    assert_eq!((store.stats().blocks, spans_of(&store.snapshot(), 1)), (JOIN, JOIN));
+    assert_eq!((store.stats().blocks, spans_of(&store.snapshot(), 1)), (joined, joined));
     bench.append(&store, one(1, 99, NOW));
     assert!(store.join_small_blocks().unwrap());
-    assert_eq!((store.stats().blocks, spans_of(&store.snapshot(), 1)), (1, JOIN + 1));
+    assert_eq!((store.stats().blocks, spans_of(&store.snapshot(), 1)), (1, joined + 1));
     drop(store);
-    assert_eq!(spans_of(&bench.open().snapshot(), 1), JOIN + 1);
+    assert_eq!(spans_of(&bench.open().snapshot(), 1), joined + 1);
 }
 
 #[test]
@@ -335,7 +336,7 @@ proptest! {
     #[test]
     fn every_span_comes_back_as_the_message_that_was_accepted(requests in proptest::collection::vec(any_request(), 1..4)) {
         let batches: Vec<Batch> = requests.iter().map(batch).collect();
-        let built = block::build(&batches).unwrap();
+        let built = block::build(&batches, &block::nowhere).unwrap();
         let dir = tempfile::tempdir().unwrap();
         for (name, content) in
             [(SPANS_FILE, &built.parquet), (INDEX_FILE, &built.index), (CATALOGUE_FILE, &built.catalogue)]

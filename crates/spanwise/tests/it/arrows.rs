@@ -9,7 +9,6 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("spanwise-model", &[]),
     ("spanwise-wire", &["spanwise-model"]),
     ("spanwise-insight", &["spanwise-model"]),
-    ("spanwise-sim", &["spanwise-model", "spanwise-wire", "spanwise-insight"]),
     ("spanwise-journal", &["spanwise-model", "spanwise-wire"]),
     ("spanwise-propagate", &[]),
     ("spanwise-sdk", &["spanwise-propagate"]),
@@ -18,6 +17,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("spanwise-store", &["spanwise-model", "spanwise-wire", "spanwise-journal", "spanwise-insight"]),
     ("spanwise-query", &["spanwise-model", "spanwise-wire", "spanwise-store", "spanwise-insight"]),
     ("spanwise-pipeline", &["spanwise-model", "spanwise-wire", "spanwise-journal", "spanwise-insight"]),
+    ("spanwise-sim", &["spanwise-model", "spanwise-wire", "spanwise-journal", "spanwise-insight"]),
     (
         "spanwise",
         &[

@@ -1,0 +1,130 @@
+//! Varints, times rounded to half a percent, and compressed sections with checksums.
+
+use spanwise_wire::encode::put_varint;
+
+/// Largest section after inflating; far beyond what a block holds.
+const SECTION_BYTES: usize = 1 << 30;
+const LEVEL: i32 = 3;
+
+/// Times within a trace are kept with eight significant bits: findings are about shares and medians.
+const BITS: u32 = 7;
+
+/// The code of a time: small, and never further than 1/256 from it.
+pub fn rounded(value: u64) -> u64 {
+    if value < 2 << BITS {
+        return value;
+    }
+    let shift = 63 - value.leading_zeros() - BITS;
+    // Rounding up may carry into the next power of two; the code is the right one all the same.
+    let mantissa = (value >> shift) + (value >> (shift - 1) & 1);
+    (u64::from(shift) << BITS) + mantissa
+}
+
+/// The time of a code.
+pub fn unrounded(code: u64) -> u64 {
+    if code < 2 << BITS {
+        return code;
+    }
+    let shift = (code >> BITS) - 1;
+    let mantissa = (code & ((1 << BITS) - 1)) | 1 << BITS;
+    if shift > u64::from(mantissa.leading_zeros()) { u64::MAX } else { mantissa << shift }
+}
+
+/// Reads varints and bytes; `None` at the end of what there is.
+#[derive(Debug, Clone, Copy)]
+pub struct Reader<'a>(pub &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub fn varint(&mut self) -> Option<u64> {
+        let mut value = 0u64;
+        for (at, byte) in self.0.iter().enumerate().take(10) {
+            value |= u64::from(byte & 0x7f).checked_shl(7 * at as u32)?;
+            if *byte < 0x80 {
+                self.0 = &self.0[at + 1..];
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    pub fn u32(&mut self) -> Option<u32> {
+        u32::try_from(self.varint()?).ok()
+    }
+
+    pub fn usize(&mut self) -> Option<usize> {
+        usize::try_from(self.varint()?).ok()
+    }
+
+    pub fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.bytes(N)?.try_into().ok()
+    }
+
+    /// A count of things that take at least one byte each: never more than there are bytes.
+    pub fn count(&mut self) -> Option<usize> {
+        self.usize().filter(|count| *count <= self.0.len())
+    }
+
+    pub fn block(&mut self) -> Option<Reader<'a>> {
+        let count = self.usize()?;
+        self.bytes(count).map(Reader)
+    }
+}
+
+pub fn put_block(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// # Errors
+/// What zstd says.
+pub fn deflate(raw: &[u8]) -> Result<Vec<u8>, String> {
+    let mut out = Vec::with_capacity(zstd_safe::compress_bound(raw.len()));
+    zstd_safe::compress(&mut out, raw, LEVEL).map_err(|code| zstd_safe::get_error_name(code).to_owned())?;
+    Ok(out)
+}
+
+/// # Errors
+/// What does not fit.
+pub fn inflate(compressed: &[u8], raw_len: usize) -> Result<Vec<u8>, String> {
+    if raw_len > SECTION_BYTES {
+        return Err(format!("a section of {raw_len} bytes"));
+    }
+    let mut out = Vec::with_capacity(raw_len);
+    zstd_safe::decompress(&mut out, compressed).map_err(|code| zstd_safe::get_error_name(code).to_owned())?;
+    if out.len() == raw_len { Ok(out) } else { Err("a section of a wrong length".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_kept_within_half_a_percent() {
+        let mut value = 0u64;
+        while value < u64::MAX / 2 {
+            for near in [value.saturating_sub(1), value, value + 1] {
+                let kept = unrounded(rounded(near));
+                assert!(kept.abs_diff(near) <= near / 256, "{near} became {kept}");
+                assert_eq!(unrounded(rounded(kept)), kept, "rounding twice is rounding once");
+            }
+            value += value / 2 + 1;
+        }
+        assert!(rounded(u64::MAX) < 1 << 14);
+    }
+
+    #[test]
+    fn varints_end_where_they_should() {
+        let mut bytes = Vec::new();
+        [0, 127, 128, u64::MAX].iter().for_each(|value| put_varint(&mut bytes, *value));
+        let mut reader = Reader(&bytes);
+        assert_eq!(std::iter::from_fn(|| reader.varint()).collect::<Vec<_>>(), [0, 127, 128, u64::MAX]);
+        assert_eq!(Reader(&[0x80]).varint(), None);
+        assert_eq!(Reader(&[5, 1]).count(), None);
+    }
+}

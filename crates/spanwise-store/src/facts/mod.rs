@@ -1,0 +1,520 @@
+//! `facts.bin` of a block: what insight says of each of its traces, so that findings need not read spans again.
+//!
+//! A trace's row is made of all spans that were known when the block was made, also those in other blocks; the block
+//! lists the rows of other blocks that its own supersede. Rows lie in sections by level ([`population::level`]): where
+//! a window has more traces than are looked at together, only the sections of the higher levels are read, and the
+//! others are only counted.
+//!
+//! | bytes | |
+//! |---|---|
+//! | 8 | magic `SPWNFCT1` |
+//! | 2 | version of the rows: those of another are made anew from the spans |
+//! | 2 | number of sections |
+//! | 12 each | length on disk, length inflated, CRC-32C of what is on disk |
+//! | 4 | CRC-32C of all before |
+//! | | the sections, zstd: spine, superseded, structures, then names and rows of each level |
+
+pub mod codec;
+pub mod row;
+pub mod window;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use spanwise_insight::population::{MOST_LEVELS, findings_of_row, level};
+use spanwise_insight::row::{Name, Names, ROW_VERSION, TraceRow, trace_row};
+use spanwise_journal::disk::{Disk, DiskFile};
+use spanwise_model::{Trace, TraceId};
+use spanwise_wire::encode::put_varint;
+
+use crate::block::BlockError;
+use codec::{Reader, deflate, inflate, put_block};
+use row::{each_name, put_numbers, put_structure, read_row};
+
+const MAGIC: &[u8; 8] = b"SPWNFCT1";
+const LEVELS: usize = MOST_LEVELS as usize + 1;
+/// Spine, superseded, structures; then names and rows of each level.
+const FIRST_LEVEL: usize = 3;
+const SECTIONS: usize = FIRST_LEVEL + 2 * LEVELS;
+const ENTRY_BYTES: usize = 12;
+const TABLE: usize = 12;
+const HEADER_BYTES: usize = TABLE + SECTIONS * ENTRY_BYTES + 4;
+
+/// Kinds of findings that one trace can show, by their bit in a row.
+pub const KINDS: [&str; 4] = ["n_plus_one", "fan_out", "retry_storm", "hidden_error"];
+
+/// From so many traces on a block leaves out attribute values that only one of its traces has: a finding needs
+/// several, and values that no two requests share, such as their ids, are most of the bytes.
+const PRUNE_FROM: usize = 4096;
+
+/// Rows of one level.
+#[derive(Default)]
+struct Group {
+    places: Vec<u8>,
+    last_place: u32,
+    structures: Vec<u8>,
+    times: Vec<u8>,
+    numbers: Vec<u8>,
+    attributes: Vec<Vec<(Name, Name)>>,
+}
+
+/// Collects the rows of a block; traces come in order of the block's index.
+#[derive(Default)]
+pub struct FactsBuilder {
+    names: Names,
+    /// One more than the highest level of a row that uses the name.
+    name_levels: Vec<u8>,
+    structures: FxHashMap<Vec<u8>, (u32, u32)>,
+    ordered: Vec<u8>,
+    groups: [Group; LEVELS],
+    suffixes: Vec<u8>,
+    starts: Vec<u64>,
+    spans: Vec<u8>,
+    traces: u32,
+    superseded: Vec<u8>,
+    buffer: Vec<u8>,
+    /// How many traces have a value.
+    uses: Vec<u32>,
+}
+
+fn kinds(names: &Names, row: &TraceRow) -> u8 {
+    let found = findings_of_row(names, row);
+    KINDS
+        .iter()
+        .enumerate()
+        .filter(|(_, kind)| found.iter().any(|finding| finding.kind == **kind))
+        .fold(0, |kinds, (bit, _)| kinds | 1 << bit)
+}
+
+impl FactsBuilder {
+    /// `trace` is all that is known of it now, in order of start and span id.
+    pub fn add(&mut self, id: &TraceId, trace: &Trace) {
+        let place = self.traces;
+        self.traces += 1;
+        let start = trace.spans.iter().map(|span| span.span.start_unix_nano).min().unwrap_or(0);
+        self.suffixes.extend_from_slice(&id.0[8..]);
+        self.starts.push(start);
+        put_varint(&mut self.spans, trace.spans.len() as u64);
+        let Some(row) = trace_row(trace, &mut self.names) else { return };
+        let kinds = kinds(&self.names, &row);
+        let level = level(id);
+        self.buffer.clear();
+        put_structure(&mut self.buffer, &row, kinds);
+        let known = self.structures.len() as u32;
+        let (structure, is_level_new) = match self.structures.get_mut(&self.buffer) {
+            Some((structure, highest)) => {
+                let is_new = level > *highest;
+                *highest = level.max(*highest);
+                (*structure, is_new)
+            }
+            None => {
+                put_block(&mut self.ordered, &self.buffer);
+                self.structures.insert(self.buffer.clone(), (known, level));
+                (known, true)
+            }
+        };
+        let count = self.names.texts().len();
+        self.name_levels.resize(count, 0);
+        self.uses.resize(count, 0);
+        let levels = &mut self.name_levels;
+        let mut mark = |name: Name| {
+            if let Some(highest) = levels.get_mut(name as usize) {
+                *highest = (*highest).max(level as u8 + 1);
+            }
+        };
+        if is_level_new {
+            each_name(&row, &mut mark);
+        }
+        for (_, value) in &row.attributes {
+            if let Some(uses) = self.uses.get_mut(*value as usize) {
+                *uses += 1;
+            }
+        }
+        let Some(group) = self.groups.get_mut(level as usize) else { return };
+        put_varint(&mut group.places, u64::from(place - group.last_place));
+        group.last_place = place;
+        put_varint(&mut group.structures, structure.into());
+        put_varint(&mut group.times, row.start_unix_nano.wrapping_sub(start));
+        put_varint(&mut group.times, row.duration_ns);
+        put_weight(&mut group.times, row.weight);
+        put_numbers(&mut group.numbers, &row);
+        group.attributes.push(row.attributes);
+    }
+
+    /// The row of this trace in another block no longer counts.
+    pub fn supersede(&mut self, block: &str, id: &TraceId) {
+        put_block(&mut self.superseded, block.as_bytes());
+        self.superseded.extend_from_slice(&id.0);
+    }
+
+    /// The file.
+    ///
+    /// # Errors
+    /// When it cannot be compressed.
+    pub fn finish(mut self) -> Result<Vec<u8>, BlockError> {
+        let least = if self.traces as usize >= PRUNE_FROM { 2 } else { 1 };
+        let mut rows: Vec<Vec<u8>> = Vec::with_capacity(LEVELS);
+        for (level, group) in std::mem::take(&mut self.groups).into_iter().enumerate() {
+            let mut attributes = Vec::new();
+            for pairs in &group.attributes {
+                let is_kept = |value: Name| self.uses.get(value as usize).is_some_and(|uses| *uses >= least);
+                let kept = || pairs.iter().filter(|(_, value)| is_kept(*value));
+                put_varint(&mut attributes, kept().count() as u64);
+                let mut last = 0;
+                for (key, value) in kept() {
+                    put_varint(&mut attributes, u64::from(key - last));
+                    put_varint(&mut attributes, (*value).into());
+                    last = *key;
+                    for name in [*key, *value] {
+                        if let Some(highest) = self.name_levels.get_mut(name as usize) {
+                            *highest = (*highest).max(level as u8 + 1);
+                        }
+                    }
+                }
+            }
+            let mut section = Vec::new();
+            let columns = [&group.places, &group.structures, &group.times, &group.numbers, &attributes];
+            columns.into_iter().for_each(|column| put_block(&mut section, column));
+            rows.push(section);
+        }
+        let mut names = vec![(0, Vec::new()); LEVELS];
+        for (number, (text, level)) in self.names.texts().iter().zip(&self.name_levels).enumerate() {
+            let Some((last, section)) = usize::from(*level).checked_sub(1).and_then(|level| names.get_mut(level))
+            else {
+                continue;
+            };
+            put_varint(section, (number - *last) as u64);
+            put_block(section, text.as_bytes());
+            *last = number;
+        }
+        let mut spine = self.suffixes;
+        let earliest = self.starts.iter().copied().min().unwrap_or(0);
+        put_varint(&mut spine, earliest);
+        self.starts.iter().for_each(|start| put_varint(&mut spine, start - earliest));
+        spine.extend_from_slice(&self.spans);
+        let mut sections = vec![spine, self.superseded, self.ordered];
+        sections.extend(names.into_iter().zip(rows).flat_map(|((_, names), rows)| [names, rows]));
+        put_file(&sections).map_err(BlockError::Write)
+    }
+}
+
+/// Almost always 1.
+fn put_weight(out: &mut Vec<u8>, weight: f64) {
+    match weight == 1.0 {
+        true => out.push(1),
+        false => {
+            out.push(0);
+            out.extend_from_slice(&weight.to_le_bytes());
+        }
+    }
+}
+
+fn read_weight(reader: &mut Reader<'_>) -> Option<f64> {
+    match reader.bytes(1)? {
+        [1] => Some(1.0),
+        _ => reader.array().map(f64::from_le_bytes),
+    }
+}
+
+fn put_file(sections: &[Vec<u8>]) -> Result<Vec<u8>, String> {
+    let mut out = Vec::new();
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&(ROW_VERSION as u16).to_le_bytes());
+    out.extend_from_slice(&(sections.len() as u16).to_le_bytes());
+    let mut content = Vec::new();
+    for section in sections {
+        let deflated = if section.is_empty() { Vec::new() } else { deflate(section)? };
+        let lengths = (u32::try_from(deflated.len()), u32::try_from(section.len()));
+        let (Ok(length), Ok(raw)) = lengths else { return Err("facts are too large".to_owned()) };
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&raw.to_le_bytes());
+        out.extend_from_slice(&crc32c::crc32c(&deflated).to_le_bytes());
+        content.extend_from_slice(&deflated);
+    }
+    let crc = crc32c::crc32c(&out);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out.extend_from_slice(&content);
+    Ok(out)
+}
+
+/// An open `facts.bin`: its table of sections, and what other rows it supersedes.
+pub struct FactsFile {
+    block: String,
+    file: Arc<dyn DiskFile>,
+    sections: Vec<Section>,
+    superseded: Vec<(String, TraceId)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Section {
+    offset: u64,
+    length: usize,
+    raw: usize,
+    crc: u32,
+}
+
+/// Of every trace of a block, in order of its index.
+pub struct Spine {
+    pub ids: Vec<TraceId>,
+    pub starts: Vec<u64>,
+    pub spans: Vec<u32>,
+}
+
+impl FactsFile {
+    /// `None` when its rows are of another version.
+    ///
+    /// # Errors
+    /// When it is missing or damaged.
+    pub fn open(disk: &dyn Disk, path: &Path, block: &str) -> Result<Option<Self>, BlockError> {
+        let corrupt =
+            |reason: &str| BlockError::Corrupt { block: block.to_owned(), reason: format!("facts: {reason}") };
+        let file = disk.open_read(path)?;
+        let mut header = vec![0; HEADER_BYTES];
+        if file.read_at(&mut header, 0)? < HEADER_BYTES {
+            return Err(corrupt("too short"));
+        }
+        let (content, crc) = header.split_at(HEADER_BYTES - 4);
+        if crc32c::crc32c(content).to_le_bytes() != crc {
+            return Err(corrupt("checksum of the header does not match"));
+        }
+        if content.get(..8) != Some(MAGIC) {
+            return Err(corrupt("unknown format"));
+        }
+        let versions = [ROW_VERSION as u16, SECTIONS as u16].map(u16::to_le_bytes).concat();
+        if content.get(8..TABLE) != Some(&versions[..]) {
+            return Ok(None);
+        }
+        let mut sections = Vec::with_capacity(SECTIONS);
+        let mut offset = HEADER_BYTES as u64;
+        for entry in content.get(TABLE..).unwrap_or_default().chunks_exact(ENTRY_BYTES) {
+            let number = |at: usize| {
+                entry.get(at..at + 4).map_or(0, |bytes| bytes.iter().rev().fold(0, |n, byte| n << 8 | u32::from(*byte)))
+            };
+            sections.push(Section { offset, length: number(0) as usize, raw: number(4) as usize, crc: number(8) });
+            offset += u64::from(number(0));
+        }
+        if file.len()? < offset {
+            return Err(corrupt("too short"));
+        }
+        let mut facts = Self { block: block.to_owned(), file, sections, superseded: Vec::new() };
+        let superseded = facts.section(1)?;
+        let mut reader = Reader(&superseded);
+        while !reader.0.is_empty() {
+            let entry = || -> Option<(String, TraceId)> {
+                let block = std::str::from_utf8(reader.block()?.0).ok()?.to_owned();
+                Some((block, TraceId(reader.array()?)))
+            };
+            let mut entry = entry;
+            let found = entry().ok_or_else(|| corrupt("list of what is superseded"))?;
+            facts.superseded.push(found);
+        }
+        Ok(Some(facts))
+    }
+
+    fn corrupt(&self, reason: impl std::fmt::Display) -> BlockError {
+        BlockError::Corrupt { block: self.block.clone(), reason: format!("facts: {reason}") }
+    }
+
+    fn section(&self, number: usize) -> Result<Vec<u8>, BlockError> {
+        let section = *self.sections.get(number).ok_or_else(|| self.corrupt("no such section"))?;
+        if section.length == 0 {
+            return Ok(Vec::new());
+        }
+        let mut bytes = vec![0; section.length];
+        if self.file.read_at(&mut bytes, section.offset)? < section.length || crc32c::crc32c(&bytes) != section.crc {
+            return Err(self.corrupt(format!("section {number} is damaged")));
+        }
+        inflate(&bytes, section.raw).map_err(|reason| self.corrupt(reason))
+    }
+
+    pub fn superseded(&self) -> &[(String, TraceId)] {
+        &self.superseded
+    }
+
+    /// `prefixes` are those of the block's index.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn spine(&self, prefixes: &[u64]) -> Result<Spine, BlockError> {
+        let bytes = self.section(0)?;
+        let read = || -> Option<Spine> {
+            let mut reader = Reader(&bytes);
+            let suffixes = reader.bytes(prefixes.len().checked_mul(8)?)?;
+            let ids = prefixes.iter().zip(suffixes.chunks_exact(8)).map(|(prefix, suffix)| {
+                let mut id = [0; 16];
+                id[..8].copy_from_slice(&prefix.to_be_bytes());
+                id[8..].copy_from_slice(suffix);
+                TraceId(id)
+            });
+            let ids = ids.collect();
+            let earliest = reader.varint()?;
+            let starts = prefixes.iter().map(|_| Some(earliest.wrapping_add(reader.varint()?)));
+            let starts = starts.collect::<Option<Vec<u64>>>()?;
+            let spans = prefixes.iter().map(|_| reader.u32()).collect::<Option<Vec<u32>>>()?;
+            Some(Spine { ids, starts, spans })
+        };
+        read().ok_or_else(|| self.corrupt("spine"))
+    }
+
+    /// Calls `visit` with each row of this level and above whose trace, by its place in the index, is wanted; names
+    /// are numbered by `names`.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn rows(
+        &self,
+        lowest: u32,
+        spine: &Spine,
+        names: &mut Names,
+        is_wanted: &dyn Fn(usize) -> bool,
+        visit: &mut dyn FnMut(TraceRow),
+    ) -> Result<(), BlockError> {
+        let structures = self.section(2)?;
+        let structures = blocks(&structures).ok_or_else(|| self.corrupt("structures"))?;
+        // Names of a level are used by rows of that level and of lower ones.
+        let mut known: Vec<Name> = Vec::new();
+        for level in lowest as usize..LEVELS {
+            let section = self.section(FIRST_LEVEL + 2 * level)?;
+            read_names(&section, &mut known, names).ok_or_else(|| self.corrupt("names"))?;
+        }
+        for level in lowest as usize..LEVELS {
+            let section = self.section(FIRST_LEVEL + 2 * level + 1)?;
+            read_group(&section, &structures, &known, spine, is_wanted, visit).ok_or_else(|| self.corrupt("rows"))?;
+        }
+        Ok(())
+    }
+
+    /// Places in the index of the traces whose structure passes: see [`row::kinds_of`] and [`row::shape_of`].
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn places(&self, passes: &dyn Fn(&[u8]) -> bool) -> Result<Vec<u32>, BlockError> {
+        let structures = self.section(2)?;
+        let structures = blocks(&structures).ok_or_else(|| self.corrupt("structures"))?;
+        let passing: FxHashSet<usize> =
+            structures.iter().enumerate().filter(|(_, bytes)| passes(bytes)).map(|(number, _)| number).collect();
+        let mut found = Vec::new();
+        if passing.is_empty() {
+            return Ok(found);
+        }
+        for level in 0..LEVELS {
+            let section = self.section(FIRST_LEVEL + 2 * level + 1)?;
+            let mut read = || -> Option<()> {
+                let mut reader = Reader(&section);
+                if section.is_empty() {
+                    return Some(());
+                }
+                let (mut places, mut structures) = (reader.block()?, reader.block()?);
+                let mut place = 0u32;
+                while !places.0.is_empty() {
+                    place = place.checked_add(places.u32()?)?;
+                    if passing.contains(&structures.usize()?) {
+                        found.push(place);
+                    }
+                }
+                Some(())
+            };
+            read().ok_or_else(|| self.corrupt("rows"))?;
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+}
+
+fn blocks(bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut reader = Reader(bytes);
+    let mut found = Vec::new();
+    while !reader.0.is_empty() {
+        found.push(reader.block()?.0);
+    }
+    Some(found)
+}
+
+/// Stands for a name that was not read.
+const UNKNOWN: Name = Name::MAX;
+/// More names than any block has.
+const MOST_NAMES: usize = 1 << 26;
+
+fn read_names(section: &[u8], known: &mut Vec<Name>, names: &mut Names) -> Option<()> {
+    let mut reader = Reader(section);
+    let mut number = 0usize;
+    while !reader.0.is_empty() {
+        number = number.checked_add(reader.usize()?).filter(|number| *number < MOST_NAMES)?;
+        let text = std::str::from_utf8(reader.block()?.0).ok()?;
+        if known.len() <= number {
+            known.resize(number + 1, UNKNOWN);
+        }
+        *known.get_mut(number)? = names.number(text);
+    }
+    Some(())
+}
+
+fn read_group(
+    section: &[u8],
+    structures: &[&[u8]],
+    known: &[Name],
+    spine: &Spine,
+    is_wanted: &dyn Fn(usize) -> bool,
+    visit: &mut dyn FnMut(TraceRow),
+) -> Option<()> {
+    if section.is_empty() {
+        return Some(());
+    }
+    let mut reader = Reader(section);
+    let mut column = || reader.block();
+    let (mut places, mut numbers_of, mut times, mut numbers, mut attributes) =
+        (column()?, column()?, column()?, column()?, column()?);
+    let name = |number: Name| known.get(number as usize).copied().unwrap_or(UNKNOWN);
+    let mut place = 0usize;
+    while !places.0.is_empty() {
+        place = place.checked_add(places.usize()?)?;
+        let structure = structures.get(numbers_of.usize()?)?;
+        let (late, duration_ns, weight) = (times.varint()?, times.varint()?, read_weight(&mut times)?);
+        let mut row = read_row(Reader(structure), &mut numbers, &name)?;
+        let is_wanted = is_wanted(place);
+        let count = attributes.count()?;
+        if is_wanted {
+            row.attributes.reserve_exact(count);
+        }
+        let mut key = 0u32;
+        for _ in 0..count {
+            key = key.checked_add(attributes.u32()?)?;
+            let value = attributes.u32()?;
+            if is_wanted {
+                row.attributes.push((name(key), name(value)));
+            }
+        }
+        if is_wanted {
+            row.trace_id = *spine.ids.get(place)?;
+            row.start_unix_nano = spine.starts.get(place)?.wrapping_add(late);
+            row.duration_ns = duration_ns;
+            row.weight = weight;
+            row.spans = *spine.spans.get(place)?;
+            visit(row);
+        }
+    }
+    Some(())
+}
+
+/// A row with its times rounded as they are on disk, so that it does not matter where a row comes from.
+pub fn rounded(row: TraceRow) -> TraceRow {
+    let (mut structure, mut numbers) = (Vec::new(), Vec::new());
+    put_structure(&mut structure, &row, 0);
+    put_numbers(&mut numbers, &row);
+    match read_row(Reader(&structure), &mut Reader(&numbers), &|name| name) {
+        Some(same) => TraceRow {
+            trace_id: row.trace_id,
+            start_unix_nano: row.start_unix_nano,
+            duration_ns: row.duration_ns,
+            spans: row.spans,
+            weight: row.weight,
+            attributes: row.attributes,
+            ..same
+        },
+        None => row,
+    }
+}
+
+#[cfg(test)]
+mod tests;

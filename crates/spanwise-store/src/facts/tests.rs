@@ -1,0 +1,179 @@
+//! In whatever order spans come and however they are cut into blocks, the facts and findings are the same.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+use proptest::prelude::*;
+use prost::Message as _;
+use spanwise_insight::population::{Insights, Population};
+use spanwise_insight::row::trace_row;
+use spanwise_journal::{ManualClock, RealDisk, WalOptions};
+use spanwise_model::{Limits, TraceId};
+use spanwise_wire::Batch;
+
+use super::window::{collect, in_order};
+use super::*;
+use crate::{Snapshot, Store, StoreConfig};
+
+const NOW: u64 = 1_700_000_000_000_000_000;
+const MS: u64 = 1_000_000;
+
+fn text(key: &str, value: &str) -> KeyValue {
+    let value = Some(AnyValue { value: Some(Value::StringValue(value.to_owned())) });
+    KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
+}
+
+fn id(number: u64) -> TraceId {
+    // Spread as drawn ids are.
+    TraceId((u128::from(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)).to_be_bytes())
+}
+
+/// A request to `cart` that loads its items one by one and asks `pay`, which sometimes fails unnoticed.
+fn spans(number: u64) -> Vec<(&'static str, Span)> {
+    let start = NOW + number * 50 * MS;
+    let slow = if number % 23 == 0 { 400 } else { number % 7 };
+    let span = |service, place: u64, parent: u64, kind, name: &str, from: u64, to: u64, attributes: Vec<KeyValue>| {
+        let ids = |place: u64| (number << 8 | place).to_be_bytes().to_vec();
+        let span = Span {
+            trace_id: id(number).0.to_vec(),
+            span_id: ids(place),
+            parent_span_id: if parent == 0 { Vec::new() } else { ids(parent) },
+            name: name.to_owned(),
+            kind,
+            start_time_unix_nano: start + from * MS,
+            end_time_unix_nano: start + to * MS,
+            attributes,
+            ..Span::default()
+        };
+        (service, span)
+    };
+    let user = vec![text("user", if number % 23 == 0 { "old" } else { "new" }), text("request", &number.to_string())];
+    let mut spans = vec![span("cart", 1, 0, 2, "GET /cart", 0, 90 + slow, user)];
+    for item in 0..6 {
+        let statement = vec![text("db.system", "sqlite"), text("db.statement", "SELECT * FROM items WHERE id = 1")];
+        spans.push(span("cart", 2 + item, 1, 3, "SELECT items", 5 + 10 * item, 14 + 10 * item, statement));
+    }
+    let url = vec![text("http.request.method", "POST"), text("server.address", "pay")];
+    spans.push(span("cart", 10, 1, 3, "POST", 66, 80 + slow, url));
+    spans.push(span("pay", 11, 10, 2, "POST /pay", 68, 78 + slow, Vec::new()));
+    if number % 3 == 0
+        && let Some((_, last)) = spans.last_mut()
+    {
+        last.status = Some(Status { code: 2, ..Status::default() });
+    }
+    spans
+}
+
+fn batch(spans: &[(&'static str, Span)]) -> Batch {
+    let resource_spans = spans.iter().map(|(service, span)| ResourceSpans {
+        resource: Some(Resource { attributes: vec![text("service.name", service)], ..Resource::default() }),
+        scope_spans: vec![ScopeSpans { spans: vec![span.clone()], ..ScopeSpans::default() }],
+        ..ResourceSpans::default()
+    });
+    let request = ExportTraceServiceRequest { resource_spans: resource_spans.collect() };
+    Batch::parse(Bytes::from(request.encode_to_vec()), &Limits::default()).unwrap().batch
+}
+
+fn insights(snapshot: &Snapshot, most: usize) -> Insights {
+    let mut population = Population::with_bound(most);
+    assert!(collect(snapshot, 0, u64::MAX, &mut population, &|| false).unwrap());
+    population.finish()
+}
+
+fn expected(traces: u64, most: usize) -> Insights {
+    let mut population = Population::with_bound(most);
+    for number in 0..traces {
+        let trace = in_order(&[batch(&spans(number))]);
+        population.count(1, trace.spans.len() as u64);
+        let row = trace_row(&trace, population.names_mut()).unwrap();
+        population.add_row(rounded(row));
+    }
+    population.finish()
+}
+
+fn open(dir: &std::path::Path) -> Arc<Store> {
+    let wal = WalOptions { segment_bytes: 64 << 10, ..WalOptions::default() };
+    let config = StoreConfig { wal, join_blocks: 2, ..StoreConfig::new(dir) };
+    Store::open(config, Arc::new(RealDisk), Arc::new(ManualClock::at(NOW))).unwrap()
+}
+
+const TRACES: u64 = 120;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_order_and_no_cut_shows(
+        order in Just((0..TRACES).flat_map(spans).collect::<Vec<_>>()).prop_shuffle(),
+        steps in proptest::collection::vec((1usize..400, 0u8..5), 4..8),
+        most in prop_oneof![Just(40usize), Just(1000)],
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        let mut rest = &order[..];
+        for (count, what) in steps.into_iter().chain([(usize::MAX, 4)]) {
+            let (now, later) = rest.split_at(count.min(rest.len()));
+            rest = later;
+            if !now.is_empty() {
+                runtime.block_on(store.append(batch(now))).unwrap();
+            }
+            match what {
+                0 | 1 => store.cut(runtime.handle()).unwrap(),
+                2 => {
+                    store.cut(runtime.handle()).unwrap();
+                    store.maintain(runtime.handle()).unwrap();
+                }
+                3 => {
+                    drop(store);
+                    store = open(dir.path());
+                }
+                _ => {}
+            }
+        }
+        let expected = expected(TRACES, most);
+        prop_assert!(!expected.findings.is_empty(), "{:?}", expected.findings);
+        prop_assert_eq!(expected.complete, most == 1000);
+        prop_assert_eq!(&insights(&store.snapshot(), most), &expected);
+        // All of it in blocks.
+        store.cut(runtime.handle()).unwrap();
+        prop_assert_eq!(&insights(&store.snapshot(), most), &expected);
+        store.maintain(runtime.handle()).unwrap();
+        prop_assert_eq!(&insights(&store.snapshot(), most), &expected);
+    }
+}
+
+#[test]
+fn damage_is_noticed_and_leads_to_no_panic() {
+    let mut builder = FactsBuilder::default();
+    for number in 0..50 {
+        let trace = in_order(&[batch(&spans(number))]);
+        builder.add(&id(number), &trace);
+    }
+    builder.supersede("00", &id(1));
+    let file = builder.finish().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("facts.bin");
+    let prefixes: Vec<u64> = (0..50).map(|number| u64::from_be_bytes(id(number).0[..8].try_into().unwrap())).collect();
+    let read = |bytes: &[u8]| -> Result<usize, BlockError> {
+        std::fs::write(&path, bytes).unwrap();
+        let facts = FactsFile::open(&RealDisk, &path, "x")?.unwrap();
+        assert_eq!(facts.superseded().len(), 1);
+        let spine = facts.spine(&prefixes)?;
+        let mut rows = 0;
+        facts.rows(0, &spine, &mut Names::default(), &|_| true, &mut |_| rows += 1)?;
+        Ok(rows)
+    };
+    assert_eq!(read(&file).unwrap(), 50);
+    for at in (0..file.len()).step_by(7) {
+        let mut damaged = file.clone();
+        damaged[at] ^= 0x55;
+        assert!(read(&damaged).is_err(), "byte {at}");
+        assert!(read(&file[..at]).is_err(), "cut at {at}");
+    }
+}

@@ -1,0 +1,127 @@
+//! Rows of all traces that started in a window, each trace once: stored ones, and those made now of what no facts
+//! file covers.
+
+use rustc_hash::FxHashSet;
+use spanwise_insight::population::{MOST_LEVELS, Population, level};
+use spanwise_insight::row::trace_row;
+use spanwise_model::{Span, Trace, TraceId, TraceSpan};
+use spanwise_wire::{Batch, decode_trace};
+
+use super::{FactsFile, Spine, rounded};
+use crate::block::{BlockError, BlockReader};
+use crate::snapshot::{Part, Snapshot};
+
+/// A block with facts, what of it lies in the window, and its place among the blocks.
+struct Stored<'a> {
+    facts: &'a FactsFile,
+    spine: Spine,
+    is_in_window: Vec<bool>,
+}
+
+/// The decoded trace in the order that rows are made in: it must not show in which order spans came.
+pub fn in_order(batches: &[Batch]) -> Trace {
+    let mut trace = decode_trace(batches);
+    trace.spans.sort_by(order);
+    trace
+}
+
+/// Of the spans of a trace.
+pub fn order(a: &TraceSpan, b: &TraceSpan) -> std::cmp::Ordering {
+    let key = |span: &Span| (span.start_unix_nano, span.span_id, span.kind as u8, span.end_unix_nano);
+    key(&a.span)
+        .cmp(&key(&b.span))
+        .then_with(|| a.span.name.cmp(&b.span.name))
+        .then_with(|| a.resource.service_name().cmp(b.resource.service_name()))
+}
+
+/// Adds to `population` what it needs; `false` when `is_over` said so before the end.
+///
+/// # Errors
+/// When a block cannot be read.
+pub fn collect(
+    snapshot: &Snapshot,
+    from_unix_nano: u64,
+    to_unix_nano: u64,
+    population: &mut Population,
+    is_over: &dyn Fn() -> bool,
+) -> Result<bool, BlockError> {
+    let window = from_unix_nano..=to_unix_nano;
+    let blocks: Vec<&BlockReader> = snapshot.blocks.iter().map(|(_, block)| &**block).collect();
+    let with_facts: Vec<(&BlockReader, &FactsFile)> =
+        blocks.iter().filter_map(|block| Some((*block, block.facts()?))).collect();
+    // Traces of which some part has no stored row: their rows are made of all parts, and count alone.
+    let mut live: FxHashSet<TraceId> = FxHashSet::default();
+    let is_live = |part: &Part<'_>| match part {
+        Part::Head(_) => true,
+        Part::Block(block) => block.facts().is_none(),
+    };
+    for (number, item) in snapshot.traces_of(from_unix_nano, to_unix_nano, is_live)?.enumerate() {
+        if number % 64 == 0 && is_over() {
+            return Ok(false);
+        }
+        let mut batch = item?;
+        let Some(id) = batch.spans().first().map(|span| span.trace_id) else { continue };
+        if with_facts.iter().any(|(block, _)| block.first_row(&id).is_some()) {
+            live.insert(id);
+            batch = snapshot.trace(&id)?.unwrap_or(batch);
+        }
+        let start = batch.spans().iter().map(|span| span.start_unix_nano).min().unwrap_or(0);
+        if window.contains(&start) {
+            population.count(1, batch.len_spans() as u64);
+            let row = trace_row(&in_order(&[batch]), population.names_mut());
+            row.into_iter().for_each(|row| population.add_row(rounded(row)));
+        }
+    }
+    let superseded: FxHashSet<(&str, TraceId)> = with_facts
+        .iter()
+        .flat_map(|(_, facts)| facts.superseded().iter().map(|(block, id)| (block.as_str(), *id)))
+        .collect();
+    let mut stored = Vec::new();
+    let mut levels = [0usize; MOST_LEVELS as usize + 1];
+    for (block, facts) in with_facts {
+        let spine = facts.spine(block.index().prefixes())?;
+        let counts = |place: usize, id: &TraceId| {
+            window.contains(&spine.starts[place])
+                && !live.contains(id)
+                && (superseded.is_empty() || !superseded.contains(&(block.id.as_str(), *id)))
+        };
+        let is_in_window: Vec<bool> = spine.ids.iter().enumerate().map(|(place, id)| counts(place, id)).collect();
+        let (mut traces, mut spans) = (0, 0);
+        for (place, _) in is_in_window.iter().enumerate().filter(|(_, is_in)| **is_in) {
+            traces += 1;
+            spans += u64::from(spine.spans[place]);
+            levels[level(&spine.ids[place]) as usize] += 1;
+        }
+        population.count(traces, spans);
+        if traces > 0 {
+            stored.push(Stored { facts, spine, is_in_window });
+        }
+        if is_over() {
+            return Ok(false);
+        }
+    }
+    population.from_level(lowest_level(&levels, population.bound()));
+    let lowest = population.level();
+    for part in &stored {
+        let is_wanted = |place: usize| part.is_in_window.get(place).copied().unwrap_or(false);
+        let mut rows = Vec::new();
+        part.facts.rows(lowest, &part.spine, population.names_mut(), &is_wanted, &mut |row| rows.push(row))?;
+        rows.into_iter().for_each(|row| population.add_row(row));
+        if is_over() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The lowest level from which on there are at most so many traces.
+fn lowest_level(levels: &[usize], most: usize) -> u32 {
+    let mut total = 0;
+    for (level, count) in levels.iter().enumerate().rev() {
+        total += count;
+        if total > most {
+            return level as u32 + 1;
+        }
+    }
+    0
+}

@@ -1,0 +1,108 @@
+//! Data directories as each version of the format wrote them stay readable.
+//!
+//! A new version is added by `SPANWISE_GOLDEN=write cargo test --profile ci -p spanwise-store --test golden`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use spanwise_journal::{ManualClock, RealDisk, WalOptions};
+use spanwise_model::{Limits, Trace, TraceId};
+use spanwise_store::block::FORMAT_VERSION;
+use spanwise_store::{Snapshot, Store, StoreConfig};
+use spanwise_wire::json::otlp_json_to_proto;
+use spanwise_wire::{Batch, decode_trace};
+
+const OLDEST: u32 = 2;
+const TRACES: [&str; 2] = ["0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331b7ad6b7169203331"];
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+/// Three requests; the last brings a span of a trace of the first.
+fn requests() -> Vec<Batch> {
+    let text = std::fs::read_to_string(golden().join("spans.jsonl")).unwrap();
+    let parse = |line: &str| {
+        let otlp = otlp_json_to_proto(line.as_bytes(), &Limits::default()).unwrap();
+        Batch::parse(Bytes::from(otlp), &Limits::default()).unwrap().batch
+    };
+    text.lines().map(parse).collect()
+}
+
+fn in_order(batches: &[Batch]) -> Trace {
+    let mut trace = decode_trace(batches);
+    trace.spans.sort_by_key(|span| (span.span.trace_id, span.span.span_id));
+    trace
+}
+
+fn check(snapshot: &Snapshot, what: &str) {
+    let id = |hex: &str| TraceId(u128::from_str_radix(hex, 16).unwrap().to_be_bytes());
+    let found: Vec<Batch> = TRACES.iter().filter_map(|hex| snapshot.trace(&id(hex)).unwrap()).collect();
+    assert_eq!(in_order(&found), in_order(&requests()), "{what}");
+    assert_eq!(snapshot.spans(), 9, "{what}");
+    assert!(snapshot.catalogue().services["cart"].contains_key("late"), "{what}");
+}
+
+fn config(dir: &Path) -> StoreConfig {
+    let wal = WalOptions { segment_bytes: 4096, ..WalOptions::default() };
+    StoreConfig { wal, join_blocks: 2, ..StoreConfig::new(dir) }
+}
+
+fn open(dir: &Path) -> Arc<Store> {
+    Store::open(config(dir), Arc::new(RealDisk), Arc::new(ManualClock::at(1_700_000_000_000_000_000))).unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+fn write(dir: &Path, runtime: &tokio::runtime::Runtime) {
+    let store = open(dir);
+    let requests = requests();
+    let (late, first) = requests.split_last().unwrap();
+    first.iter().for_each(|batch| runtime.block_on(store.append(batch.clone())).unwrap());
+    store.cut(runtime.handle()).unwrap();
+    runtime.block_on(store.append(late.clone())).unwrap();
+    drop(store);
+    std::fs::remove_file(dir.join("lock")).unwrap();
+}
+
+#[test]
+fn every_version_of_the_format_is_read() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let newest = golden().join(format!("format-{FORMAT_VERSION}"));
+    if std::env::var_os("SPANWISE_GOLDEN").is_some() && !newest.exists() {
+        write(&newest, &runtime);
+    }
+    assert!(newest.exists(), "the format has a new version: see the head of this file");
+    for version in OLDEST..=FORMAT_VERSION {
+        let dir = golden().join(format!("format-{version}"));
+        check(&Store::read(&RealDisk, &dir).unwrap(), &format!("format {version}, read"));
+        let own = tempfile::tempdir().unwrap();
+        copy(&dir, own.path());
+        let store = open(own.path());
+        check(&store.snapshot(), &format!("format {version}, opened"));
+        store.cut(runtime.handle()).unwrap();
+        check(&store.snapshot(), &format!("format {version}, with a block of this one"));
+        store.maintain(runtime.handle()).unwrap();
+        assert_eq!(store.stats().blocks, 1, "format {version}");
+        check(&store.snapshot(), &format!("format {version}, joined"));
+        check(&Store::read(&RealDisk, own.path()).unwrap(), &format!("format {version}, written anew"));
+    }
+}
+
+#[test]
+fn a_catalogue_of_format_1_has_no_list_of_rare_keys() {
+    let old = br#"{"services":{},"resource":{},"span":{},"spans":0}"#;
+    let catalogue = spanwise_store::Catalogue::from_json(old).unwrap();
+    assert!(catalogue.may_be_residual("any"));
+}

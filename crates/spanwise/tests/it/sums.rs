@@ -24,7 +24,7 @@ fn every_span_offered_is_accounted_for() {
     let (hole, _thread) = black_hole();
     let text = format!(
         "receivers: {{otlp: {{protocols: {{http: }}}}}}\n\
-         processors: {{memory_limiter: {{limit_mib: 1}}}}\n\
+         processors: {{memory_limiter: {{limit_mib: 400}}}}\n\
          exporters:\n  file: {{path: '{}'}}\n  \
          otlp/hole: {{endpoint: '127.0.0.1:{hole}', tls: {{insecure: true}}, timeout: 200ms, compression: none, \
          retry_on_failure: {{enabled: false}}, sending_queue: {{queue_size: 4, num_consumers: 1}}}}\n  \
@@ -34,7 +34,7 @@ fn every_span_offered_is_accounted_for() {
     );
     let server = Server::start_in_memory(&["--config", &config(dir.path(), "c.yaml", &text)]);
     let port = server.port("otlp_http");
-    // Three good spans and one bad one in each request; large ones among them, so that memory runs short too.
+    // Three good spans and one bad one in each request; large ones among them.
     let bodies: Vec<Vec<u8>> = (0..60u64)
         .map(|number| {
             let mut spans: Vec<_> = (1..=3).map(|id| span(number, id, 0, "work")).collect();

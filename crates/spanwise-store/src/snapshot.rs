@@ -135,14 +135,14 @@ impl Snapshot {
         from_unix_nano: u64,
         to_unix_nano: u64,
     ) -> Result<impl Iterator<Item = Result<Batch, BlockError>> + '_, BlockError> {
-        self.traces_of(from_unix_nano, to_unix_nano, |_| true)
+        self.traces_in_parts(from_unix_nano, to_unix_nano, |_| true)
     }
 
     /// The same of some parts alone.
     ///
     /// # Errors
     /// As [`Self::traces`].
-    pub fn traces_of(
+    pub fn traces_in_parts(
         &self,
         from_unix_nano: u64,
         to_unix_nano: u64,

@@ -55,7 +55,7 @@ pub fn collect(
         Part::Head(_) => true,
         Part::Block(block) => block.facts().is_none(),
     };
-    for (number, item) in snapshot.traces_of(from_unix_nano, to_unix_nano, is_live)?.enumerate() {
+    for (number, item) in snapshot.traces_in_parts(from_unix_nano, to_unix_nano, is_live)?.enumerate() {
         if number % 64 == 0 && is_over() {
             return Ok(false);
         }

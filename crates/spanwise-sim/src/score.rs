@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::Value as Json;
+use spanwise_insight::clock::aligned;
 use spanwise_insight::population::{Finding, Population};
-use spanwise_insight::trace_facts;
+use spanwise_insight::{Tree, trace_facts};
 
 use crate::workload::{Arrived, Dirt, World, WorldSpec};
 
@@ -190,7 +191,9 @@ fn judge(score: &mut Score, world: &World, findings: &[Finding]) {
 
 /// Half the sum of differences between the shares of each service.
 fn path_error(arrived: &Arrived) -> f64 {
-    let facts = trace_facts(&arrived.trace);
+    // On the times that findings are made of: where raw ones cannot be true they are set right.
+    let aligned = aligned(&arrived.trace, &Tree::of(&arrived.trace));
+    let facts = trace_facts(&aligned);
     let mut shares: BTreeMap<&str, f64> = BTreeMap::new();
     let total = facts.duration_ns.max(1) as f64;
     for service in &facts.critical_by_service {

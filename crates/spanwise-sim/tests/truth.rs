@@ -16,7 +16,8 @@ fn what_is_planted_is_found_once_and_nothing_else() {
     // Two worlds are too few for shares of each kind: all kinds together.
     let misses = score.misses.join("\n");
     assert_eq!(planted, 14);
-    assert!(found * 10 >= planted * 9, "{found} of {planted} found\n{misses}");
+    assert!(found + 1 >= planted, "{found} of {planted} found\n{misses}");
+    assert!(score.kinds.values().all(|count| count.found > 0), "a kind is never found\n{misses}");
     assert!(found * 20 >= (right + wrong) * 19, "{wrong} wrong\n{misses}");
     assert_eq!(right, found, "one finding a problem\n{misses}");
     // Nearly all time is laid at the right service's door.

@@ -107,7 +107,9 @@ fn finding(view: &View<'_>, of_loop: &Loop) -> Option<Finding> {
     let [p50, p95, max] = [0.5, 0.95, 1.0].map(|q| statistics::weighted_quantile(counts.clone(), q) as u64);
     // A trace with a lost span or two does not make a sequence a loop.
     let usual = group.iter().filter(|member| u64::from(member.count) == p50).count();
-    let is_constant = group.len() >= thresholds::CONSTANT_IN
+    // Tries are bounded by a number that somebody chose: that they end alike is no sign of health.
+    let is_constant = *kind != RepetitionKind::RetryStorm
+        && group.len() >= thresholds::CONSTANT_IN
         && usual as f64 >= group.len() as f64 * thresholds::CONSTANT_SHARE
         && max as usize <= thresholds::CONSTANT_UP_TO;
     if !view.is_single && (!is_felt || is_constant) {

@@ -67,10 +67,6 @@ impl Planter<'_> {
         self.world.services[service].name.clone()
     }
 
-    fn front_names(&self, pages: &[usize]) -> Vec<String> {
-        pages.iter().map(|page| self.name(self.world.operations[*page].service)).collect()
-    }
-
     fn own_query(&mut self, service: usize, statement: Statement, noun: &str, low: u64, high: u64) -> Step {
         let time = self.ms(low, high);
         query(self.world.services[service].store, statement, noun, time)
@@ -244,13 +240,11 @@ impl Planter<'_> {
         if let Some(entry) = self.world.entries.iter_mut().find(|entry| entry.operation == page) {
             entry.weight = WEIGHT * 4;
         }
-        let front = self.front_names(&[page]);
         let route = self.word(page);
         let mut problem = Problem::new("slow_rare_path").has("/operation", route);
         for key in expected {
             problem = problem.mentions("/subject/where", key.to_owned());
         }
-        let _ = front;
         self.world.problems.push(problem);
     }
 

@@ -64,7 +64,7 @@ fn strip(words: Vec<String>) -> Vec<String> {
 pub fn variable_name(word: &str) -> &str {
     let Some(rest) = word.strip_prefix('$') else { return word };
     let rest = rest.strip_prefix('{').unwrap_or(rest);
-    let end = rest.find([':', '}', '-']).unwrap_or(rest.len());
+    let end = rest.find([':', '}', '-', '/']).unwrap_or(rest.len());
     match rest.get(end..).unwrap_or_default().trim_start_matches('}').strip_prefix('/') {
         // `$JAVA_HOME/bin/java`: the path decides.
         Some(_) => word,

@@ -81,7 +81,7 @@ const PATHS: [(&str, Turn); 11] = [
         });
     }),
     ("block_build", |input| {
-        black_box(spanwise_store::block::build(&input.batches).is_ok());
+        black_box(spanwise_store::block::build(&input.batches, &spanwise_store::block::nowhere).is_ok());
     }),
     ("critical_path", |input| {
         for trace in &input.traces {

@@ -465,7 +465,7 @@ mod tests {
             let zone = ["a", "b", "c"][(hash(number * 3 + 1) % 3) as usize];
             let mut pairs = vec![("version", version), ("image", if is_new { "shop:2" } else { "shop:1" })];
             pairs.extend([("user.id", user.as_str()), ("zone", zone)]);
-            if !is_slow || hash(number + 17) % 4 == 0 {
+            if !is_slow || hash(number + 17).is_multiple_of(4) {
                 pairs.push(("cache", "hit"));
             }
             traces.push((with(number, &pairs), is_slow));
@@ -491,7 +491,7 @@ mod tests {
             let pairs: Vec<(&str, &str)> = pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
             with(number, &pairs)
         };
-        let found = compare((0..1_000).map(|number| (random(number), hash(number + 99_991) % 5 == 0)));
+        let found = compare((0..1_000).map(|number| (random(number), hash(number + 99_991).is_multiple_of(5))));
         assert!(found.tested > 200 && found.differences.is_empty(), "{:?}", found.differences);
         let few = compare((0..100).map(|number| (random(number), number < 10)));
         assert_eq!(few.not_enough_data, Some(Need { have: 10, need: COMPARE_SEEN }));

@@ -1,6 +1,8 @@
 //! A store on a disk that goes wrong at its n-th operation, for every n: what was acknowledged is found, nothing
 //! twice, and it always starts again.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,6 +2,8 @@
 //!
 //! A new version is added by `SPANWISE_GOLDEN=write cargo test --profile ci -p spanwise-store --test golden`.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -82,7 +82,7 @@ fn branches(row: &TraceRow) -> Vec<(Operation, u64)> {
 
 /// Values of sizes are numbers of bytes or rows: whole, as a rule.
 fn put_size(out: &mut Vec<u8>, size: f64) {
-    if size >= 0.0 && size < 9e15 && size.fract() == 0.0 {
+    if (0.0..9e15).contains(&size) && size.fract() == 0.0 {
         put_varint(out, (size as u64) << 1);
     } else {
         out.push(1);

@@ -36,7 +36,7 @@ fn id(number: u64) -> TraceId {
 /// A request to `cart` that loads its items one by one and asks `pay`, which sometimes fails unnoticed.
 fn spans(number: u64) -> Vec<(&'static str, Span)> {
     let start = NOW + number * 50 * MS;
-    let slow = if number % 23 == 0 { 400 } else { number % 7 };
+    let slow = if number.is_multiple_of(23) { 400 } else { number % 7 };
     let span = |service, place: u64, parent: u64, kind, name: &str, from: u64, to: u64, attributes: Vec<KeyValue>| {
         let ids = |place: u64| (number << 8 | place).to_be_bytes().to_vec();
         let span = Span {
@@ -52,7 +52,7 @@ fn spans(number: u64) -> Vec<(&'static str, Span)> {
         };
         (service, span)
     };
-    let user = vec![text("user", if number % 23 == 0 { "old" } else { "new" }), text("request", &number.to_string())];
+    let user = vec![text("user", if number.is_multiple_of(23) { "old" } else { "new" }), text("request", &number.to_string())];
     let mut spans = vec![span("cart", 1, 0, 2, "GET /cart", 0, 90 + slow, user)];
     for item in 0..6 {
         let statement = vec![text("db.system", "sqlite"), text("db.statement", "SELECT * FROM items WHERE id = 1")];
@@ -61,7 +61,7 @@ fn spans(number: u64) -> Vec<(&'static str, Span)> {
     let url = vec![text("http.request.method", "POST"), text("server.address", "pay")];
     spans.push(span("cart", 10, 1, 3, "POST", 66, 80 + slow, url));
     spans.push(span("pay", 11, 10, 2, "POST /pay", 68, 78 + slow, Vec::new()));
-    if number % 3 == 0
+    if number.is_multiple_of(3)
         && let Some((_, last)) = spans.last_mut()
     {
         last.status = Some(Status { code: 2, ..Status::default() });

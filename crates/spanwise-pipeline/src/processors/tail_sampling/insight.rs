@@ -155,7 +155,7 @@ impl Policy for Shows {
     fn evaluate(&self, trace: &TraceView<'_>) -> Chance {
         let shows = trace.told(&self.memory).is_some_and(|told| {
             let is_wanted = |kind: &&str| self.kinds.is_empty() || self.kinds.iter().any(|wanted| wanted == kind);
-            told.signature.kinds.iter().any(|kind| is_wanted(kind))
+            told.signature.kinds.iter().any(is_wanted)
         });
         Chance::certain(shows && self.allowance.take())
     }

@@ -81,12 +81,24 @@ pub fn put_block(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// # Errors
-/// What zstd says.
-pub fn deflate(raw: &[u8]) -> Result<Vec<u8>, String> {
-    let mut out = Vec::with_capacity(zstd_safe::compress_bound(raw.len()));
-    zstd_safe::compress(&mut out, raw, LEVEL).map_err(|code| zstd_safe::get_error_name(code).to_owned())?;
-    Ok(out)
+/// Compresses one section after the other: to make zstd's state for each would cost more than small sections do.
+pub struct Deflate(zstd_safe::CCtx<'static>);
+
+impl Default for Deflate {
+    fn default() -> Self {
+        Self(zstd_safe::CCtx::create())
+    }
+}
+
+impl Deflate {
+    /// # Errors
+    /// What zstd says.
+    pub fn section(&mut self, raw: &[u8]) -> Result<Vec<u8>, String> {
+        let mut out = Vec::with_capacity(zstd_safe::compress_bound(raw.len()));
+        let done = self.0.compress(&mut out, raw, LEVEL);
+        done.map_err(|code| zstd_safe::get_error_name(code).to_owned())?;
+        Ok(out)
+    }
 }
 
 /// # Errors

@@ -29,7 +29,7 @@ use spanwise_model::{Trace, TraceId};
 use spanwise_wire::encode::put_varint;
 
 use crate::block::BlockError;
-use codec::{Reader, deflate, inflate, put_block};
+use codec::{Deflate, Reader, inflate, put_block};
 use row::{each_name, put_numbers, put_structure, read_row};
 
 const MAGIC: &[u8; 8] = b"SPWNFCT1";
@@ -223,8 +223,9 @@ fn put_file(sections: &[Vec<u8>]) -> Result<Vec<u8>, String> {
     out.extend_from_slice(&(ROW_VERSION as u16).to_le_bytes());
     out.extend_from_slice(&(sections.len() as u16).to_le_bytes());
     let mut content = Vec::new();
+    let mut deflate = Deflate::default();
     for section in sections {
-        let deflated = if section.is_empty() { Vec::new() } else { deflate(section)? };
+        let deflated = if section.is_empty() { Vec::new() } else { deflate.section(section)? };
         let lengths = (u32::try_from(deflated.len()), u32::try_from(section.len()));
         let (Ok(length), Ok(raw)) = lengths else { return Err("facts are too large".to_owned()) };
         out.extend_from_slice(&length.to_le_bytes());

@@ -52,7 +52,8 @@ fn spans(number: u64) -> Vec<(&'static str, Span)> {
         };
         (service, span)
     };
-    let user = vec![text("user", if number.is_multiple_of(23) { "old" } else { "new" }), text("request", &number.to_string())];
+    let user =
+        vec![text("user", if number.is_multiple_of(23) { "old" } else { "new" }), text("request", &number.to_string())];
     let mut spans = vec![span("cart", 1, 0, 2, "GET /cart", 0, 90 + slow, user)];
     for item in 0..6 {
         let statement = vec![text("db.system", "sqlite"), text("db.statement", "SELECT * FROM items WHERE id = 1")];

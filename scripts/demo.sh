@@ -10,9 +10,12 @@ export CARGO_TARGET_DIR="$target"
 
 echo '== building the page'
 scripts/ui.sh
-echo '== building Spanwise (some minutes the first time)'
-cargo build --quiet --profile ci -p spanwise
-spanwise=$target/ci/spanwise
+# SPANWISE names a program that is built already.
+spanwise=${SPANWISE:-$target/ci/spanwise}
+if [ -z "${SPANWISE:-}" ]; then
+    echo '== building Spanwise (some minutes the first time)'
+    cargo build --quiet --profile ci -p spanwise
+fi
 # PAYMENT=rust: the shop's payment service in Rust, instrumented by spanwise-sdk.
 if [ "${PAYMENT:-}" = rust ]; then
     cargo build --quiet --profile ci -p rust-shop --features sqlite

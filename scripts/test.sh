@@ -2,6 +2,9 @@
 # Everything that must hold before a change lands. Ends with one line: how many steps passed and failed.
 set -u
 cd "$(dirname "$0")/.."
+# The program that the tests build serves the browser and the demo as well.
+target=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/spanwise/target}
+export SPANWISE="$target/ci/spanwise"
 passed=0
 failed=0
 

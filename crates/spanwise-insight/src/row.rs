@@ -21,6 +21,8 @@ use crate::weight::adjusted_count;
 pub struct Names {
     numbers: FxHashMap<String, Name>,
     texts: Vec<String>,
+    /// By number, once asked: whether an attribute of that key tells nothing.
+    tells_nothing: Vec<Option<bool>>,
 }
 
 pub type Name = u32;
@@ -34,6 +36,22 @@ impl Names {
         self.texts.push(text.to_owned());
         self.numbers.insert(text.to_owned(), number);
         number
+    }
+
+    /// [`tells_nothing`] of a key, looked into once: keys repeat in every span.
+    fn tells_nothing(&mut self, key: Name) -> bool {
+        let place = key as usize;
+        if self.tells_nothing.len() <= place {
+            self.tells_nothing.resize(place + 1, None);
+        }
+        if let Some(Some(known)) = self.tells_nothing.get(place) {
+            return *known;
+        }
+        let tells_nothing = tells_nothing(self.text(key));
+        if let Some(slot) = self.tells_nothing.get_mut(place) {
+            *slot = Some(tells_nothing);
+        }
+        tells_nothing
     }
 
     pub fn text(&self, number: Name) -> &str {
@@ -440,8 +458,12 @@ pub(crate) fn tells_nothing(key: &str) -> bool {
 pub(crate) fn attributes(trace: &Trace, names: &mut Names) -> Vec<(Name, Name)> {
     let mut found = Vec::new();
     let mut add = |key: &str, value: &str, names: &mut Names| {
-        if value.len() <= VALUE_BYTES && found.len() < 4 * ATTRIBUTES && !tells_nothing(key) {
-            found.push((names.number(key), names.number(value)));
+        if value.len() > VALUE_BYTES || found.len() >= 4 * ATTRIBUTES {
+            return;
+        }
+        let key = names.number(key);
+        if !names.tells_nothing(key) {
+            found.push((key, names.number(value)));
         }
     };
     let mut last_resource = std::ptr::null();

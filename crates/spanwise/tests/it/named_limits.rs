@@ -5,6 +5,7 @@ use std::path::Path;
 /// Limits of time and of size that a test of every run cannot wait for or hold, and what stands for it.
 const WITHOUT: &[(&str, &str)] = &[
     ("TLS_HANDSHAKE", "a time: five seconds of waiting"),
+    ("HTTP2_FRAME_BYTES", "a setting that peers are told; h2 refuses larger frames"),
     ("EXPORTER_DRAIN", "a time: exporters/queue.rs drains with a paused clock"),
     ("HAND_ON_AT_END", "a time: processors/batch.rs drains with a paused clock"),
     ("PEER_RETRY_AFTER_SECONDS", "a time: five minutes"),

@@ -24,6 +24,12 @@ fi
 
 run=.run/demo
 mkdir -p "$run"
+# Each demo starts afresh, so that its findings are about what it sent.
+if [ -e "$run/data/lock" ] && ! flock -n "$run/data/lock" true; then
+    echo 'a demo is running already: end it first (Ctrl-C)' >&2
+    exit 1
+fi
+rm -rf "$run/data"
 rm -f "$run/ports.json"
 echo '== starting'
 "$spanwise" serve --listen 127.0.0.1:0 --print-ports --data-dir "$run/data" >"$run/ports.json" 2>"$run/log" &

@@ -51,31 +51,43 @@ impl Interval {
     }
 }
 
+/// Pairs of hosts that are told apart: beyond it, calls between others are counted and not used.
+const MOST_PAIRS: usize = 10_000;
+
 /// Offsets of pairs of hosts, over as many traces as are added, in any order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Offsets {
     pairs: BTreeMap<(String, String), Interval>,
+    pub traces: u64,
+    /// Calls between pairs of hosts for which there was no room.
+    pub left_out: u64,
 }
 
 impl Offsets {
     pub fn add(&mut self, trace: &Trace) {
+        self.traces += 1;
         let tree = Tree::of(trace);
         for (parent, child) in pairs(trace, &tree) {
             let interval = of_spans(trace, parent, child);
             // A call that the server took longer for than the client says nothing of clocks.
-            if !interval.is_feasible() {
-                continue;
+            if interval.is_feasible() {
+                self.insert(host(trace, parent), host(trace, child), interval);
             }
-            let hosts = (host(trace, parent).to_owned(), host(trace, child).to_owned());
-            self.pairs
-                .entry(hosts)
-                .and_modify(|known| {
-                    // The hull of what all allow is kept as bounds that only tighten, so that order does not matter.
-                    known.low = known.low.max(interval.low);
-                    known.high = known.high.min(interval.high);
-                    known.calls += 1;
-                })
-                .or_insert(interval);
+        }
+    }
+
+    /// What calls between two hosts allow, beside what is known.
+    pub fn insert(&mut self, from: &str, to: &str, interval: Interval) {
+        let hosts = (from.to_owned(), to.to_owned());
+        if let Some(known) = self.pairs.get_mut(&hosts) {
+            // The hull of what all allow is kept as bounds that only tighten, so that order does not matter.
+            known.low = known.low.max(interval.low);
+            known.high = known.high.min(interval.high);
+            known.calls += interval.calls;
+        } else if self.pairs.len() < MOST_PAIRS {
+            self.pairs.insert(hosts, interval);
+        } else {
+            self.left_out += interval.calls;
         }
     }
 
@@ -83,6 +95,24 @@ impl Offsets {
     /// the clocks moved against each other.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str, Interval)> {
         self.pairs.iter().map(|((from, to), interval)| (from.as_str(), to.as_str(), *interval))
+    }
+
+    /// What calls in both directions allow to be added to the times of `to`.
+    pub fn between(&self, from: &str, to: &str) -> Option<Interval> {
+        let there = self.pairs.get(&(from.to_owned(), to.to_owned())).copied();
+        let back = self.pairs.get(&(to.to_owned(), from.to_owned())).map(|back| Interval {
+            low: back.high.saturating_neg(),
+            high: back.low.saturating_neg(),
+            calls: back.calls,
+        });
+        match (there, back) {
+            (Some(there), Some(back)) => Some(Interval {
+                low: there.low.max(back.low),
+                high: there.high.min(back.high),
+                calls: there.calls + back.calls,
+            }),
+            (one, other) => one.or(other),
+        }
     }
 }
 
@@ -128,13 +158,76 @@ pub fn aligned<'a>(trace: &'a Trace, tree: &Tree) -> Cow<'a, Trace> {
     if !pairs(trace, tree).any(is_impossible) {
         return Cow::Borrowed(trace);
     }
+    let between = between_hosts(trace, tree);
+    let offsets = from_the_root(trace, tree, |from, to| between.get(&(from, to)).map(Interval::correction));
+    Cow::Owned(moved(trace, |host| offsets.get(host).copied().unwrap_or(0)))
+}
+
+/// A host of a trace whose clock was set right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostOffset {
+    pub host: String,
+    /// What was added to its times, for them to be those of the root's host.
+    pub offset_ns: i64,
+    /// Calls that its offset was told from, and whether many traces agree on it; otherwise it is this trace's alone.
+    pub calls: u64,
+    pub is_shared: bool,
+}
+
+/// The trace with one offset for each pair of hosts, estimated over many traces: also where this one's times could be
+/// true as they are. Where many do not agree, or this one contradicts them, its own calls decide. Hosts come in order
+/// of their names; those without an offset are left out.
+pub fn aligned_by(trace: &Trace, tree: &Tree, offsets: &Offsets) -> (Trace, Vec<HostOffset>) {
+    let own = between_hosts(trace, tree);
+    let known = |from: &str, to: &str| {
+        let own = own.get(&(from, to)).filter(|own| own.is_feasible());
+        let many = offsets.between(from, to).filter(Interval::is_feasible);
+        match (many, own) {
+            (Some(many), Some(own)) if many.low > own.high || own.low > many.high => (own.correction(), *own, false),
+            (Some(many), Some(own)) => (many.correction().clamp(own.low, own.high), many, true),
+            (Some(many), None) => (many.correction(), many, true),
+            (None, Some(own)) => (own.correction(), *own, false),
+            (None, None) => (0, Interval { low: 0, high: 0, calls: 0 }, false),
+        }
+    };
+    let mut told: BTreeMap<String, (u64, bool)> = BTreeMap::new();
+    let found = from_the_root(trace, tree, |from, to| {
+        let (correction, interval, is_shared) = known(from, to);
+        told.insert(to.to_owned(), (interval.calls, is_shared));
+        Some(correction)
+    });
+    let mut aligned = moved(trace, |host| found.get(host).copied().unwrap_or(0));
+    for (span, before) in aligned.spans.iter_mut().zip(&trace.spans) {
+        let offset = i128::from(span.span.start_unix_nano) - i128::from(before.span.start_unix_nano);
+        for event in &mut span.span.events {
+            let time = i128::from(event.time_unix_nano) + offset;
+            event.time_unix_nano = u64::try_from(time).unwrap_or(event.time_unix_nano);
+        }
+    }
+    let hosts = found.into_iter().filter(|(_, offset_ns)| *offset_ns != 0).map(|(host, offset_ns)| {
+        let (calls, is_shared) = told.get(host).copied().unwrap_or_default();
+        HostOffset { host: host.to_owned(), offset_ns, calls, is_shared }
+    });
+    (aligned, hosts.collect())
+}
+
+/// What the trace's own calls allow between each two of its hosts.
+fn between_hosts<'a>(trace: &'a Trace, tree: &'a Tree) -> BTreeMap<(&'a str, &'a str), Interval> {
     let mut between: BTreeMap<(&str, &str), Interval> = BTreeMap::new();
     for (parent, child) in pairs(trace, tree) {
         let interval = of_spans(trace, parent, child);
         let hosts = (host(trace, parent), host(trace, child));
         between.entry(hosts).and_modify(|known| *known = known.and(interval)).or_insert(interval);
     }
-    // From the root's host outwards, parents before children.
+    between
+}
+
+/// The offset of each host against the root's, from the root's host outwards, parents before children.
+fn from_the_root<'a>(
+    trace: &'a Trace,
+    tree: &Tree,
+    mut correction: impl FnMut(&'a str, &'a str) -> Option<i64>,
+) -> BTreeMap<&'a str, i64> {
     let mut offsets: BTreeMap<&str, i64> = BTreeMap::new();
     let mut order: Vec<usize> = tree.roots.clone();
     let mut at = 0;
@@ -149,19 +242,22 @@ pub fn aligned<'a>(trace: &'a Trace, tree: &Tree) -> Cow<'a, Trace> {
         let above = tree.parent[place].map(|parent| host(trace, parent));
         let offset = above.map_or(0, |above| {
             let moved = offsets.get(above).copied().unwrap_or(0);
-            between.get(&(above, own)).map_or(moved, |interval| moved.saturating_add(interval.correction()))
+            correction(above, own).map_or(moved, |correction| moved.saturating_add(correction))
         });
         offsets.insert(own, offset);
     }
-    let moved: Vec<i64> =
-        (0..trace.spans.len()).map(|place| offsets.get(host(trace, place)).copied().unwrap_or(0)).collect();
+    offsets
+}
+
+fn moved(trace: &Trace, offset: impl Fn(&str) -> i64) -> Trace {
+    let offsets: Vec<i64> = (0..trace.spans.len()).map(|place| offset(host(trace, place))).collect();
     let mut aligned = trace.clone();
-    for (span, offset) in aligned.spans.iter_mut().zip(moved) {
+    for (span, offset) in aligned.spans.iter_mut().zip(offsets) {
         let span = &mut span.span;
         span.start_unix_nano = span.start_unix_nano.saturating_add_signed(offset);
         span.end_unix_nano = span.end_unix_nano.saturating_add_signed(offset);
     }
-    Cow::Owned(aligned)
+    aligned
 }
 
 #[cfg(test)]
@@ -215,5 +311,34 @@ mod tests {
         [call((1512, 1549), (1520, 1530)), call((1511, 1550), (1520, 1530))].iter().for_each(|trace| steady.add(trace));
         let (_, _, interval) = steady.pairs().next().unwrap();
         assert_eq!((interval.low, interval.high, interval.correction(), interval.width_ns()), (-501, -500, -500, 1));
+    }
+    #[test]
+    fn one_offset_of_many_traces_sets_a_trace_right_that_could_be_true_as_it_is() {
+        let mut offsets = Offsets::default();
+        // The server's clock is 5 ahead: calls that fill their client's time say so.
+        [call((1015, 1055), (1020, 1030)), call((1016, 1054), (1020, 1030))].iter().for_each(|t| offsets.add(t));
+        let loose = call((1020, 1030), (1022, 1025));
+        assert!(matches!(aligned(&loose, &Tree::of(&loose)), Cow::Borrowed(_)));
+        let (set_right, hosts) = aligned_by(&loose, &Tree::of(&loose), &offsets);
+        assert_eq!((window(&set_right, 2), window(&set_right, 3)), ((1015, 1025), (1017, 1020)));
+        assert_eq!(hosts, [HostOffset { host: "b".to_owned(), offset_ns: -5, calls: 2, is_shared: true }]);
+        // A trace that contradicts the many is set right by itself.
+        let other = call((1215, 1245), (1220, 1230));
+        let (set_right, hosts) = aligned_by(&other, &Tree::of(&other), &offsets);
+        assert_eq!(window(&set_right, 2), (1015, 1045));
+        assert_eq!((hosts[0].offset_ns, hosts[0].is_shared), (-200, false));
+        // Nothing is known, and nothing is wrong.
+        let (same, hosts) = aligned_by(&loose, &Tree::of(&loose), &Offsets::default());
+        assert_eq!((window(&same, 2), hosts.len()), ((1020, 1030), 0));
+    }
+
+    #[test]
+    fn calls_in_both_directions_bound_one_offset() {
+        let mut offsets = Offsets::default();
+        offsets.insert("a", "b", Interval { low: -20, high: 5, calls: 2 });
+        offsets.insert("b", "a", Interval { low: -2, high: 10, calls: 1 });
+        assert_eq!(offsets.between("a", "b"), Some(Interval { low: -10, high: 2, calls: 3 }));
+        assert_eq!(offsets.between("b", "a"), Some(Interval { low: -2, high: 10, calls: 3 }));
+        assert_eq!(offsets.between("a", "c"), None);
     }
 }

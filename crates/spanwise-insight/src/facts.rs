@@ -121,12 +121,14 @@ fn span_facts(trace: &Trace, tree: &Tree, place: usize) -> SpanFacts {
     SpanFacts { self_ns: self_time(trace, tree, place), critical_ns: 0, flags }
 }
 
-/// A server cannot have started before its client asked, nor ended after the client had its answer.
+/// A server cannot have started before its client asked, nor ended after the client had its answer; one that took
+/// longer than its client may have gone on after the client gave up.
 fn is_skewed(trace: &Trace, parent: usize, child: usize) -> bool {
     let (parent, child) = (&trace.spans[parent].span, &trace.spans[child].span);
+    let ends_late = child.end_unix_nano > parent.end_unix_nano && child.duration_ns() <= parent.duration_ns();
     parent.kind == SpanKind::Client
         && child.kind == SpanKind::Server
-        && (child.start_unix_nano < parent.start_unix_nano || child.end_unix_nano > parent.end_unix_nano)
+        && (child.start_unix_nano < parent.start_unix_nano || ends_late)
 }
 
 /// The span's duration less the union of its children's times.
@@ -166,6 +168,16 @@ mod tests {
         assert_eq!(facts.duration_ns, 100);
         assert_eq!(facts.critical_by_service.iter().map(|service| service.ns).sum::<u64>(), 100);
         assert_eq!(facts.critical_by_service[1], ServiceTime { service: NO_SPAN.to_owned(), ns: 20 });
+    }
+
+    #[test]
+    fn times_that_cannot_be_true_are_flagged_and_a_client_that_gave_up_is_none() {
+        for (server, is_skew) in [((20, 30), false), ((5, 25), true), ((30, 45), true), ((15, 90), false)] {
+            let mut trace = trace(&[(1, 0, 0, 100), (2, 1, 10, 40), (3, 2, server.0, server.1)]);
+            trace.spans[1].span.kind = SpanKind::Client;
+            trace.spans[2].span.kind = SpanKind::Server;
+            assert_eq!(trace_facts(&trace).spans[2].flags.contains(&"skew"), is_skew, "{server:?}");
+        }
     }
 
     #[test]

@@ -7,31 +7,93 @@ const RATE_KEYS: [&str; 4] = ["sampling.rate", "SampleRate", "sampleRate", "samp
 /// Beyond it a weight is more likely a mistake than a rate.
 const MOST: f64 = 1e9;
 
-/// The adjusted count of a trace: one over the probability with which it was kept. That of the root where it has one,
-/// otherwise the largest of any span: samplers further down keep at least what those above keep.
-pub fn adjusted_count(trace: &Trace) -> f64 {
-    let mut largest = 1.0f64;
-    for span in &trace.spans {
-        let own = of_span(&span.span);
-        if own > 1.0 && span.span.parent_span_id.is_none() {
-            return own;
-        }
-        largest = largest.max(own);
-    }
-    largest
+/// What one span says of how it was sampled.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct SpanSays {
+    pub is_root: bool,
+    /// By its tracestate: see [`of_trace_state`].
+    pub by_state: Option<f64>,
+    /// By the largest of its rate attributes.
+    pub by_rate: Option<f64>,
 }
 
-fn of_span(span: &Span) -> f64 {
-    let by_state = of_trace_state(&span.trace_state).unwrap_or(1.0);
-    let rates = span.attributes.iter().filter(|attribute| RATE_KEYS.contains(&attribute.key.as_str()));
-    let rates = rates.filter_map(|attribute| match &attribute.value {
-        Value::Int(rate) => Some(*rate as f64),
-        Value::Double(rate) => Some(*rate),
-        Value::Str(rate) => rate.parse().ok(),
-        _ => None,
-    });
-    let by_rate = rates.filter(|rate| (1.0..=MOST).contains(rate)).fold(1.0, f64::max);
-    by_state.max(by_rate)
+impl SpanSays {
+    pub fn of(span: &Span) -> Self {
+        let rates = span.attributes.iter().filter(|attribute| is_rate_key(&attribute.key));
+        let rates = rates.filter_map(|attribute| match &attribute.value {
+            Value::Int(rate) => rate_of(*rate as f64),
+            Value::Double(rate) => rate_of(*rate),
+            Value::Str(rate) => rate.parse().ok().and_then(rate_of),
+            _ => None,
+        });
+        Self {
+            is_root: span.parent_span_id.is_none(),
+            by_state: of_trace_state(&span.trace_state),
+            by_rate: rates.reduce(f64::max),
+        }
+    }
+
+    fn count(&self) -> f64 {
+        self.by_state.unwrap_or(1.0).max(self.by_rate.unwrap_or(1.0))
+    }
+}
+
+/// Whether an attribute of this name says at which rate a trace was kept.
+pub fn is_rate_key(key: &str) -> bool {
+    RATE_KEYS.contains(&key)
+}
+
+/// A rate that can be one.
+pub fn rate_of(rate: f64) -> Option<f64> {
+    (1.0..=MOST).contains(&rate).then_some(rate)
+}
+
+/// For how many traces one stands, and each of its spans for how many.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TraceWeight {
+    /// One over the probability with which it was kept. That of the root where it has one, otherwise the largest of
+    /// any span: samplers further down keep at least what those above keep.
+    pub count: f64,
+    /// What a tail sampler noted on any span: it kept or dropped the trace as a whole.
+    rate: f64,
+}
+
+impl Default for TraceWeight {
+    fn default() -> Self {
+        Self { count: 1.0, rate: 1.0 }
+    }
+}
+
+impl TraceWeight {
+    pub fn of(trace: &Trace) -> Self {
+        Self::of_spans(trace.spans.iter().map(|span| SpanSays::of(&span.span)))
+    }
+
+    pub fn of_spans(spans: impl Iterator<Item = SpanSays>) -> Self {
+        let mut weight = Self::default();
+        let mut root: Option<f64> = None;
+        for span in spans {
+            let own = span.count();
+            if own > 1.0 && span.is_root && root.is_none() {
+                root = Some(own);
+            }
+            weight.count = weight.count.max(own);
+            weight.rate = weight.rate.max(span.by_rate.unwrap_or(1.0));
+        }
+        weight.count = root.unwrap_or(weight.count);
+        weight
+    }
+
+    /// For how many spans one of the trace stands. A span that names its own threshold was drawn with that: services
+    /// further down may keep spans of traces whose roots were dropped, and those of more traces are then there.
+    pub fn of_span(&self, by_state: Option<f64>) -> f64 {
+        by_state.map_or(self.count, |own| own.max(self.rate))
+    }
+}
+
+/// [`TraceWeight::count`] of a trace.
+pub fn adjusted_count(trace: &Trace) -> f64 {
+    TraceWeight::of(trace).count
 }
 
 /// `ot=th:c` in a tracestate: a threshold of up to 14 hexadecimal digits, zeros at its end left out; traces whose
@@ -87,5 +149,21 @@ mod tests {
         assert_eq!(adjusted_count(&trace), 10.0);
         trace.spans[0].span.attributes = vec![KeyValue::new("SampleRate", "nonsense")];
         assert_eq!(adjusted_count(&trace), 2.0);
+    }
+
+    #[test]
+    fn a_span_with_a_threshold_of_its_own_speaks_for_itself() {
+        let mut trace = trace(&[(1, 0, 0, 10), (2, 1, 1, 2), (3, 1, 1, 2)]);
+        trace.spans[0].span.trace_state = "ot=th:c".to_owned();
+        trace.spans[1].span.trace_state = "ot=th:8".to_owned();
+        let weights = |trace: &Trace| {
+            let weight = TraceWeight::of(trace);
+            let of_span = |span: &spanwise_model::TraceSpan| weight.of_span(of_trace_state(&span.span.trace_state));
+            trace.spans.iter().map(of_span).collect::<Vec<_>>()
+        };
+        assert_eq!(weights(&trace), [4.0, 2.0, 4.0]);
+        // What a tail sampler keeps, it keeps of all spans.
+        trace.spans[2].span.attributes = vec![KeyValue::new("sampling.rate", 3i64)];
+        assert_eq!(weights(&trace), [4.0, 3.0, 4.0]);
     }
 }

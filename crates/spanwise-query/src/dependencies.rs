@@ -15,6 +15,7 @@ use crate::trace_view::TraceView;
 pub struct Call {
     pub parent: String,
     pub child: String,
+    /// Each call as often as it stands for others that were sampled away.
     pub count: u64,
     /// Of them, those whose child failed.
     pub errors: u64,
@@ -34,7 +35,7 @@ pub struct Dependencies {
 /// When a block cannot be read.
 pub fn dependencies(snapshot: &Snapshot, from: u64, to: u64, budget: &Budget) -> Result<Dependencies, BlockError> {
     let started = Instant::now();
-    let mut counts: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
+    let mut counts: BTreeMap<(String, String), (f64, f64)> = BTreeMap::new();
     let mut spans = 0u64;
     let mut complete = true;
     for trace in snapshot.traces(from, to)? {
@@ -55,12 +56,18 @@ pub fn dependencies(snapshot: &Snapshot, from: u64, to: u64, budget: &Budget) ->
             if parent != child {
                 let failed = trace.spans().get(place).is_some_and(|span| span.status == 2);
                 let counts = counts.entry((parent.to_owned(), child.to_owned())).or_default();
-                counts.0 += 1;
-                counts.1 += u64::from(failed);
+                let weight = view.span_weight(place);
+                counts.0 += weight;
+                counts.1 += if failed { weight } else { 0.0 };
             }
         }
     }
-    let calls = counts.into_iter().map(|((parent, child), (count, errors))| Call { parent, child, count, errors });
+    let calls = counts.into_iter().map(|((parent, child), (count, errors))| Call {
+        parent,
+        child,
+        count: count.round() as u64,
+        errors: errors.round() as u64,
+    });
     Ok(Dependencies { calls: calls.collect(), complete })
 }
 

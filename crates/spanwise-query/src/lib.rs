@@ -1,5 +1,6 @@
 //! Questions to the store: TraceQL search over a snapshot, under a budget.
 
+pub mod clocks;
 pub mod compare;
 pub mod dependencies;
 pub mod insights;

@@ -87,6 +87,8 @@ pub struct TraceSummary {
     pub services: Vec<ServiceCount>,
     /// Spans in the sets.
     pub matched: u64,
+    /// For how many traces it stands, where others were sampled away.
+    pub weight: f64,
     /// At least one.
     pub span_sets: Vec<SpanSet>,
 }
@@ -517,6 +519,7 @@ impl Search<'_> {
             matched: span_sets.iter().map(|set| set.matched).sum(),
             span_sets,
             services,
+            weight: trace_view.weight().count,
         })
     }
 

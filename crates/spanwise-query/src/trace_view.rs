@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use spanwise_insight::population::findings_of_row;
 use spanwise_insight::row::{Names, trace_row};
+use spanwise_insight::weight::{SpanSays, TraceWeight, is_rate_key, of_trace_state, rate_of};
 use spanwise_insight::{Tree, trace_facts};
 use spanwise_model::{Span, Trace, TraceSpan};
 use spanwise_store::facts::window::in_order;
+use spanwise_wire::view::{Fields, ValueView};
 use spanwise_wire::{Batch, decode_trace, view};
 
 use crate::traceql::Context;
@@ -22,6 +24,7 @@ pub struct TraceView<'a> {
     pub root: Option<(&'a str, &'a str)>,
     shape: OnceCell<Shape>,
     insight: OnceCell<Insight>,
+    weight: OnceCell<TraceWeight>,
 }
 
 /// What insight says of it.
@@ -67,6 +70,7 @@ impl<'a> TraceView<'a> {
             root,
             shape: OnceCell::new(),
             insight: OnceCell::new(),
+            weight: OnceCell::new(),
         }
     }
 
@@ -89,6 +93,43 @@ impl<'a> TraceView<'a> {
     pub fn insight(&self) -> &Insight {
         self.insight.get_or_init(|| Insight::of(self.batch))
     }
+
+    /// For how many traces this one stands, where others were sampled away; made when it is first asked for.
+    pub fn weight(&self) -> &TraceWeight {
+        let says = |place: usize| says(self.batch.piece(place).span);
+        self.weight.get_or_init(|| TraceWeight::of_spans((0..self.len()).map(says)))
+    }
+
+    /// For how many spans the one at a place stands.
+    pub fn span_weight(&self, place: usize) -> f64 {
+        self.weight().of_span(says(self.batch.piece(place).span).by_state)
+    }
+}
+
+/// What a span's bytes say of its sampling.
+fn says(span: &[u8]) -> SpanSays {
+    let mut says = SpanSays { is_root: true, ..SpanSays::default() };
+    for field in Fields::new(span) {
+        match field.number {
+            3 => says.by_state = of_trace_state(field.value.text()),
+            4 => says.is_root = field.value.bytes().iter().all(|byte| *byte == 0),
+            9 => {
+                let attribute = view::key_value(field.value.bytes());
+                if !is_rate_key(attribute.key) {
+                    continue;
+                }
+                let rate = match attribute.value {
+                    ValueView::Int(rate) => rate_of(rate as f64),
+                    ValueView::Double(rate) => rate_of(rate),
+                    ValueView::Str(rate) => rate.parse().ok().and_then(rate_of),
+                    _ => None,
+                };
+                says.by_rate = [says.by_rate, rate].into_iter().flatten().reduce(f64::max);
+            }
+            _ => {}
+        }
+    }
+    says
 }
 
 impl Insight {

@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::mutes_api::Mutes;
-use crate::api::{App, compare_api, jaeger_api, page_api, tempo_api, web, zipkin_api};
+use crate::api::{App, clocks_api, compare_api, jaeger_api, page_api, tempo_api, web, zipkin_api};
 use crate::exporter::{self, StoreExporterConfig};
 
 /// What runs without a config.
@@ -226,6 +226,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
             router.layer(axum::middleware::from_fn_with_state(app.clone(), web::guard)).with_state(app.clone())
         };
         let main = page_api::routes()
+            .merge(clocks_api::routes())
             .merge(compare_api::routes())
             .merge(jaeger_api::routes())
             .nest("/tempo", tempo_api::routes())

@@ -1,4 +1,4 @@
-import type { Comparison, EntryAnswer, Finding, HeatmapAnswer, Insights, Kinds, MapAnswer, Mute, SearchAnswer, ServicesAnswer, Span, Status, TraceColumns, TraceEvents } from './types';
+import type { Clocks, Comparison, EntryAnswer, Finding, HeatmapAnswer, Insights, Kinds, MapAnswer, Mute, SearchAnswer, ServicesAnswer, Span, Status, TraceColumns, TraceEvents } from './types';
 
 /** What the server said when it could not answer; queries carry the place of the error. */
 export class ApiError extends Error {
@@ -50,26 +50,39 @@ function query(window: SearchWindow, others: Record<string, string> = {}): strin
 export const search = (text: string, window: SearchWindow, limit: number, signal?: AbortSignal): Promise<SearchAnswer> =>
   get(`/api/spanwise/search?${query(window, { q: text, limit: String(limit) })}`, signal);
 
-const columnsPath = (id: string, mode: string): string => `/api/spanwise/traces/${encodeURIComponent(id)}/columns${mode ? `?mode=${encodeURIComponent(mode)}` : ''}`;
+/** By which rule the critical path is found, and whose times count; empty for the ordinary. */
+export interface TraceReading {
+  mode: string;
+  clocks: string;
+}
+
+function columnsPath(id: string, { mode, clocks }: TraceReading): string {
+  const parameters = query({}, { mode, clocks });
+  return `/api/spanwise/traces/${encodeURIComponent(id)}/columns${parameters && `?${parameters}`}`;
+}
+
+export const clocks = (window: SearchWindow, signal?: AbortSignal): Promise<Clocks> => get(`/api/spanwise/clocks?${query(window)}`, signal);
+
 const early = new Map<string, Promise<TraceColumns>>();
 
 /** Asks for a trace before there is anything to show it: the page's own parts load meanwhile. */
-export function expectTrace(id: string, mode: string): void {
-  const path = columnsPath(id, mode);
+export function expectTrace(id: string, reading: TraceReading): void {
+  const path = columnsPath(id, reading);
   const asked = get<TraceColumns>(path);
   early.set(path, asked);
   // Whoever takes it hears of the failure; if nobody does, it is of no interest.
   asked.catch(() => undefined);
 }
 
-export const traceColumns = (id: string, mode: string, signal?: AbortSignal): Promise<TraceColumns> => {
-  const path = columnsPath(id, mode);
+export const traceColumns = (id: string, reading: TraceReading, signal?: AbortSignal): Promise<TraceColumns> => {
+  const path = columnsPath(id, reading);
   const asked = early.get(path);
   early.delete(path);
   return asked ?? get(path, signal);
 };
 
-export const traceEvents = (id: string, signal?: AbortSignal): Promise<TraceEvents> => get(`/api/spanwise/traces/${encodeURIComponent(id)}/events`, signal);
+export const traceEvents = (id: string, clocks: string, signal?: AbortSignal): Promise<TraceEvents> =>
+  get(`/api/spanwise/traces/${encodeURIComponent(id)}/events?${query({}, { clocks })}`, signal);
 
 export const traceFindings = async (id: string, signal?: AbortSignal): Promise<Finding[]> => (await get<{ findings: Finding[] }>(`/api/spanwise/traces/${encodeURIComponent(id)}/findings`, signal)).findings;
 

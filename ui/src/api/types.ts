@@ -50,6 +50,23 @@ export interface Span {
   links?: { trace_id: string; span_id: string; attributes?: Record<string, unknown> }[];
 }
 
+/** Whose times a trace is shown with. */
+export interface TraceClocks {
+  corrected: boolean;
+  /** Spans whose times cannot be true as they are shown. */
+  impossible: number;
+  /** Traces that the offsets were told from. */
+  traces: number;
+  hosts: { host: string; offset_ns: number; calls: number; shared: boolean }[];
+}
+
+export interface Clocks {
+  pairs: { from: string; to: string; low_ns: number; high_ns: number; calls: number; steady: boolean; offset_ns: number | null }[];
+  traces: number;
+  left_out: number;
+  complete: boolean;
+}
+
 /** A trace as columns; arrays in tree order. */
 export interface TraceColumns {
   trace_id: string;
@@ -66,6 +83,7 @@ export interface TraceColumns {
   ledger: [number, number | null, number, number, number, number, number][];
   /** None where the trace is large: they are asked for apart. */
   findings: Finding[] | null;
+  clocks: TraceClocks;
   columns: {
     services: string[];
     names: string[];
@@ -147,12 +165,25 @@ export interface Mute {
   muted_at: string;
 }
 
+/** What an answer over many traces was made of; counts in it are of what there was before sampling. */
+export interface ReadOf {
+  /** Traces that were read, and how many they stand for. */
+  traces_read: number;
+  adjusted: number;
+  sampled: boolean;
+  spans: number;
+  complete: boolean;
+}
+
 export interface Requests {
   name: string;
   requests: number;
+  requests_seen: number;
   errors: number;
   roots: number;
   rate_per_s: number | null;
+  /** Between which rates the true one lies, 19 times of 20; null where nothing was sampled away. */
+  rate_between: [number, number] | null;
   p50_ms: number;
   p95_ms: number;
   p99_ms: number;
@@ -167,12 +198,10 @@ export interface ServiceSummary extends Requests {
   operations: Requests[];
 }
 
-export interface ServicesAnswer {
+export interface ServicesAnswer extends ReadOf {
   services: ServiceSummary[];
   window: { start: string; end: string };
   traces: number;
-  spans: number;
-  complete: boolean;
 }
 
 export interface HeatmapAnswer {
@@ -183,6 +212,9 @@ export interface HeatmapAnswer {
   /** Column, row, traces, of them failed, an example's id. */
   cells: [number, number, number, number, string][];
   traces: number;
+  traces_seen: number;
+  traces_between: [number, number] | null;
+  sampled: boolean;
   p50_ns: number;
   p95_ns: number;
   p99_ns: number;
@@ -191,6 +223,7 @@ export interface HeatmapAnswer {
 
 export interface MapNumbers {
   calls: number;
+  calls_seen: number;
   errors: number;
   critical_ms: number;
   p50_ms: number;
@@ -212,14 +245,12 @@ export interface MapEdge extends MapNumbers {
   traces: number;
 }
 
-export interface MapAnswer {
+export interface MapAnswer extends ReadOf {
   nodes: MapNode[];
   edges: MapEdge[];
   entry_ms: number;
   left_out: number;
   traces: number;
-  spans: number;
-  complete: boolean;
 }
 
 export interface TreeNode {
@@ -234,6 +265,7 @@ export interface TreeNode {
 
 export interface EntryGroup {
   traces: number;
+  traces_seen?: number;
   need?: number;
   mean_ms?: number;
   from_ms?: number;
@@ -259,6 +291,8 @@ export interface EntryAnswer {
   service: string;
   operation: string;
   traces: number;
+  traces_seen: number;
+  sampled: boolean;
   errors: number;
   p50_ms: number;
   p95_ms: number;

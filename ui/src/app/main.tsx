@@ -6,6 +6,7 @@ import { assignColours } from '../base/colour';
 import { useKeys } from '../base/keys';
 import { address, go, here, type Place, usePlace } from '../base/location';
 import { applyTheme, chosenTheme, useTheme } from '../base/theme';
+import { readingOf } from '../model/traceState';
 import { windowParameters } from '../model/window';
 import { Overview } from '../views/Overview';
 import { KeyHelp } from '../widgets/KeyHelp';
@@ -154,7 +155,7 @@ applyTheme(chosenTheme());
 const first = here();
 const wanted = traceIn(first.path);
 if (wanted) {
-  expectTrace(wanted, first.parameters.get('mode') ?? '');
+  expectTrace(wanted, readingOf(first));
   void import('../views/trace/TracePage');
 }
 const root = document.getElementById('root');

@@ -48,6 +48,12 @@ export function rate(perSecond: number | null, inAll: number): string {
   return `${digits(perSecond * 3600)}/h`;
 }
 
+/** By how much a rate may be off, as ± of it; nothing where it is certain. */
+export function margin(rate: number | null, between: [number, number] | null): string {
+  if (!between || rate === null || rate <= 0) return '';
+  return `± ${percent((between[1] - rate) / rate)}`;
+}
+
 export function bytes(value: number): string {
   for (const [factor, unit] of [[2 ** 30, 'GiB'], [2 ** 20, 'MiB'], [2 ** 10, 'KiB']] as const) {
     if (value >= factor) return `${digits(value / factor)} ${unit}`;

@@ -7,6 +7,8 @@ export interface TraceState {
   selected: number;
   find: string;
   mode: string;
+  /** `corrected` where one offset for each pair of hosts counts; empty for times as they were written. */
+  clocks: string;
   zoom: { from: number; to: number };
   closed: Set<number>;
   open: Set<number>;
@@ -30,7 +32,7 @@ export function traceState(place: Place, model: TraceModel): TraceState {
     view,
     selected: get('span') ? model.placeOf(get('span')) : -1,
     find: get('find'),
-    mode: get('mode'),
+    ...readingOf(place),
     zoom: hasZoom ? { from, to } : { from: model.firstNs, to: model.lastNs },
     closed: new Set(places('closed')),
     open: new Set(places('open').map((at) => model.groupOf[at] ?? -1).filter((group) => group >= 0)),
@@ -38,6 +40,11 @@ export function traceState(place: Place, model: TraceModel): TraceState {
     hasEvents: get('events') === '1',
     other: /^[0-9a-f]{32}$/.test(get('with')) ? get('with') : '',
   };
+}
+
+/** How the address asks for the trace to be read. */
+export function readingOf(place: Place): { mode: string; clocks: string } {
+  return { mode: place.parameters.get('mode') ?? '', clocks: place.parameters.get('clocks') === 'corrected' ? 'corrected' : '' };
 }
 
 export function idsOf(model: TraceModel, places: Iterable<number>): string {

@@ -8,7 +8,7 @@ import { windowOf, windowParameters } from '../model/window';
 import { Heatmap } from '../widgets/Heatmap';
 import { Icicle, IcicleTable } from '../widgets/Icicle';
 import { Link } from '../widgets/Link';
-import { Failed, Ghost, Partial } from '../widgets/States';
+import { Failed, Ghost, Partial, Sampled } from '../widgets/States';
 import { WindowPicker } from '../widgets/WindowPicker';
 
 /** Where the time of one entry point goes: ordinary requests against the slowest, and the shapes its traces have. */
@@ -45,6 +45,7 @@ export function EntryPage({ service, operation, place }: { service: string; oper
               <div><dt>p99</dt><dd>{milliseconds(entry.p99_ms)}</dd></div>
               <div><dt>Longest</dt><dd>{milliseconds(entry.max_ms)}</dd></div>
             </dl>
+            {entry.sampled && <Sampled seen={entry.traces_seen} adjusted={entry.traces} />}
             {!entry.complete && <Partial text="There is more than was read: these numbers are of a fair sample." />}
             {findings.length > 0 && (
               <ul className="brief-findings" aria-label="Findings">

@@ -9,7 +9,7 @@ import { windowOf, windowParameters } from '../model/window';
 import { type Box, Heatmap } from '../widgets/Heatmap';
 import { Link } from '../widgets/Link';
 import { QueryLine } from '../widgets/QueryLine';
-import { Failed, Ghost, NothingHere, Partial } from '../widgets/States';
+import { Failed, Ghost, NothingHere, Partial, Sampled } from '../widgets/States';
 import { WindowPicker } from '../widgets/WindowPicker';
 
 /** Draw a box over slow traces, and read why they are slow. */
@@ -51,6 +51,7 @@ export function Explore({ place }: { place: Place }) {
               {count(answer.traces)} traces, p50 {duration(answer.p50_ns)}, p95 {duration(answer.p95_ns)}, p99 {duration(answer.p99_ns)}
               {answer.complete ? '' : ', a fair sample of more'}
             </p>
+            {answer.sampled && <Sampled seen={answer.traces_seen} adjusted={answer.traces} between={answer.traces_between} />}
             <Heatmap answer={answer} box={box} choose={choose} open={(id) => go(`/trace/${id}`)} />
             <div className="controls" style={{ marginTop: 8 }}>
               {edges ? <Chosen edges={edges} answer={answer} /> : <span className="soft">Drag a box over traces to see what they have in common that the others have not. A click opens an example.</span>}

@@ -8,7 +8,7 @@ import { windowOf, windowParameters } from '../model/window';
 import { layoutMap } from '../widgets/layoutMap';
 import { Link } from '../widgets/Link';
 import { MapPicture } from '../widgets/MapPicture';
-import { Failed, Ghost, NothingHere, Partial } from '../widgets/States';
+import { Failed, Ghost, NothingHere, Partial, Sampled } from '../widgets/States';
 import { Service } from '../widgets/Service';
 import { WindowPicker } from '../widgets/WindowPicker';
 
@@ -47,7 +47,8 @@ export function MapPage({ place }: { place: Place }) {
         </div>
         <aside className="map-list" aria-label="Calls">
           {layout.error && <Partial text={`The map cannot be laid out: ${layout.error.message}`} />}
-          {answer?.complete === false && <Partial text={`From a sample of ${count(answer.traces)} traces: there are more than were read.`} />}
+          {answer?.sampled && <Sampled seen={answer.traces_read} adjusted={answer.adjusted} />}
+          {answer?.complete === false && <Partial text={`From a sample of ${count(answer.traces_read)} traces: there are more than were read.`} />}
           {answer && answer.left_out > 0 && <Partial text="There are more services than are shown." />}
           {node && (
             <div style={{ marginBottom: 14 }}>

@@ -1,15 +1,15 @@
 import { useEffect, useMemo, useState } from 'react';
 import { insights, mute, mutes, servicesSummary, status, unmute } from '../api/client';
 import { useLoaded, useTick } from '../api/load';
-import type { ServiceSummary } from '../api/types';
-import { count, milliseconds, percent, rate, short } from '../base/format';
+import type { Requests, ServiceSummary } from '../api/types';
+import { count, margin, milliseconds, percent, rate, short } from '../base/format';
 import { address, type Place } from '../base/location';
 import { ordered } from '../model/findings';
 import { windowOf, windowParameters } from '../model/window';
 import { type Column, DataTable } from '../widgets/DataTable';
 import { FindingCard } from '../widgets/FindingCard';
 import { Link } from '../widgets/Link';
-import { Failed, Ghost, NothingHere, Partial } from '../widgets/States';
+import { Failed, Ghost, NothingHere, Partial, Sampled } from '../widgets/States';
 import { Service } from '../widgets/Service';
 import { Sparkline } from '../widgets/Sparkline';
 import { WindowPicker } from '../widgets/WindowPicker';
@@ -87,14 +87,22 @@ export function Overview({ place }: { place: Place }) {
           <header>
             <h2>Services</h2>
             {summary.value && <span className="muted small">requests are counted where they enter a service</span>}
-            {summary.value?.complete === false && <span className="chip warning">from a sample of {count(summary.value.traces)} traces</span>}
+            {summary.value?.complete === false && <span className="chip warning">from a sample of {count(summary.value.traces_read)} traces</span>}
           </header>
           {summary.error && <Partial text={summary.error.message} />}
+          {summary.value?.sampled && <Sampled seen={summary.value.traces_read} adjusted={summary.value.adjusted} />}
           {summary.value ? <Services services={summary.value.services} place={place} /> : !summary.error && <Ghost lines={6} />}
         </section>
       </div>
     </main>
   );
+}
+
+/** How often, and how sure that is where traces were sampled. */
+function Rate({ of }: { of: Requests }) {
+  const off = margin(of.rate_per_s, of.rate_between);
+  const says = off ? `${count(of.requests)} requests, told from ${count(of.requests_seen)} that were kept` : `${count(of.requests)} requests`;
+  return <span title={says}>{rate(of.rate_per_s, of.requests)}{off && <span className="muted small"> {off}</span>}</span>;
 }
 
 function Services({ services, place }: { services: ServiceSummary[]; place: Place }) {
@@ -111,7 +119,7 @@ function Services({ services, place }: { services: ServiceSummary[]; place: Plac
       ),
     },
     { name: 'Requests', cell: (row) => <Sparkline points={row.per_point} failed={row.errors_per_point} label={`${row.name}: ${row.requests} requests over the window`} /> },
-    { name: 'Rate', value: (row) => row.requests, cell: (row) => <span title={`${count(row.requests)} requests`}>{rate(row.rate_per_s, row.requests)}</span>, isNumber: true },
+    { name: 'Rate', value: (row) => row.requests, cell: (row) => <Rate of={row} />, isNumber: true },
     { name: 'Errors', value: (row) => row.errors / Math.max(1, row.requests), cell: (row) => (row.errors > 0 ? <span className="error">{percent(row.errors / row.requests)}</span> : <span className="muted">0</span>), isNumber: true },
     { name: 'p50', value: (row) => row.p50_ms, cell: (row) => milliseconds(row.p50_ms), isNumber: true },
     { name: 'p95', value: (row) => row.p95_ms, cell: (row) => milliseconds(row.p95_ms), isNumber: true },
@@ -142,7 +150,7 @@ function Services({ services, place }: { services: ServiceSummary[]; place: Plac
               ? <Link href={address(`/entry/${encodeURIComponent(row.name)}/${encodeURIComponent(operation.name)}`, windowParameters(place))}>{operation.name}</Link>
               : operation.name}
           </td>
-          <td className="number">{rate(operation.rate_per_s, operation.requests)}</td>
+          <td className="number"><Rate of={operation} /></td>
           <td className="number">{operation.errors > 0 ? <span className="error">{percent(operation.errors / operation.requests)}</span> : <span className="muted">0</span>}</td>
           <td className="number">{milliseconds(operation.p50_ms)}</td>
           <td className="number">{milliseconds(operation.p95_ms)}</td>

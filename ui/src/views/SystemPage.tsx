@@ -1,7 +1,7 @@
 import { useMemo, useState } from 'react';
-import { metrics, status } from '../api/client';
+import { clocks, metrics, status } from '../api/client';
 import { useLoaded, useTick } from '../api/load';
-import { bytes, clock, count } from '../base/format';
+import { bytes, clock, count, duration } from '../base/format';
 import { type Metric, parseMetrics, sumOf } from '../model/metrics';
 import { type Column, DataTable } from '../widgets/DataTable';
 import { Failed, Ghost } from '../widgets/States';
@@ -48,6 +48,7 @@ export function SystemPage() {
             </section>
           </>
         )}
+        <Clocks />
         <section className="section" aria-label="Own metrics">
           <header><h2>Own metrics</h2><input type="search" aria-label="Find a metric" placeholder="find a metric" value={text} onChange={(event) => setText(event.target.value)} /></header>
           {own.error && <p className="error" role="alert">{own.error.message}</p>}
@@ -57,6 +58,40 @@ export function SystemPage() {
     </main>
   );
 }
+
+/** Hosts whose clocks differ by more than their calls can explain. */
+function Clocks() {
+  const loaded = useLoaded('clocks', (signal) => clocks({}, signal));
+  const found = loaded.value;
+  const off = (found?.pairs ?? []).filter((pair) => !pair.steady || pair.offset_ns !== 0);
+  return (
+    <section className="section" aria-label="Clocks">
+      <header><h2>Clocks of hosts</h2><span className="muted small">told from calls between them: a server cannot start before it was asked, nor end after its answer came</span></header>
+      {loaded.error && <p className="error" role="alert">{loaded.error.message}</p>}
+      {!found && !loaded.error && <Ghost lines={3} />}
+      {found && off.length === 0 && <p className="soft">{found.pairs.length === 0 ? 'No calls between hosts are stored.' : `All ${count(found.pairs.length)} pairs of hosts may agree.`}</p>}
+      {off.length > 0 && (
+        <table className="lines" aria-label="Pairs of hosts whose clocks differ">
+          <thead><tr><th>Caller’s host</th><th>Answering host</th><th className="number">Differs by</th><th className="number">Between</th><th className="number">Calls</th></tr></thead>
+          <tbody>
+            {off.slice(0, 100).map((pair) => (
+              <tr key={`${pair.from} ${pair.to}`}>
+                <td>{pair.from}</td>
+                <td>{pair.to}</td>
+                <td className="number">{pair.offset_ns === null ? 'moves' : signedDuration(-pair.offset_ns)}</td>
+                <td className="number">{pair.steady ? `${signedDuration(-pair.high_ns)} and ${signedDuration(-pair.low_ns)}` : 'the clocks moved against each other'}</td>
+                <td className="number">{count(pair.calls)}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      )}
+      {found && !found.complete && <p className="small muted">From {count(found.traces)} traces, a fair sample.</p>}
+    </section>
+  );
+}
+
+const signedDuration = (ns: number): string => (ns > 0 ? `+${duration(ns)}` : duration(ns));
 
 const COLUMNS: Column<Metric>[] = [
   { name: 'Metric', value: (row) => row.name, cell: (row) => <span className="mono" title={row.help}>{row.name}</span> },

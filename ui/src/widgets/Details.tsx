@@ -71,7 +71,7 @@ export function Details({ known, full, error, close, goTo }: Properties) {
         <>
           <Values title="Attributes" values={full.attributes} scope="span" />
           {(full.events ?? []).map((event, at) => (
-            <Values key={at} title={`Event: ${event.name}`} values={{ ...event.attributes, ...(event.time_ns !== undefined && { 'after the start': duration(event.time_ns - known.startNs) }) }} />
+            <Values key={at} title={`Event: ${event.name}`} values={{ ...event.attributes, ...(event.time_ns !== undefined && { 'after the start': duration(event.time_ns - full.start_ns) }) }} />
           ))}
           {(full.links ?? []).map((link, at) => (
             <p key={at} className="small">Link to <Link href={`/trace/${link.trace_id}?span=${link.span_id}`}>{link.trace_id}</Link></p>

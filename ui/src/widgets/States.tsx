@@ -1,4 +1,4 @@
-import { clock } from '../base/format';
+import { clock, count } from '../base/format';
 import { go, type Place, withParameters } from '../base/location';
 import { newestWindow } from '../model/window';
 import { Copy } from './Copy';
@@ -24,6 +24,16 @@ export function Ghost({ lines, height = 22 }: { lines: number; height?: number }
 
 export function Partial({ text }: { text: string }) {
   return <div className="state-line" role="status">{text}</div>;
+}
+
+/** Said where counts are larger than what is stored. */
+export function Sampled({ seen, adjusted, between }: { seen: number; adjusted: number; between?: [number, number] | null }) {
+  return (
+    <div className="state-line sampled" role="note">
+      Sampled: the {count(seen)} traces that were kept stand for {count(Math.round(adjusted))}
+      {between && ` (${count(Math.round(between[0]))} to ${count(Math.round(between[1]))}, 19 times of 20)`}. Counts, rates and quantiles are of what there was before sampling.
+    </div>
+  );
 }
 
 /** Nothing in the window: either nothing at all yet, or older than that. */

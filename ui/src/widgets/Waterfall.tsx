@@ -247,6 +247,7 @@ const FLAGS: Record<string, string> = {
   async: 'goes on after its parent has answered, or begins after: nobody waited for it',
   detached: 'lies outside of its parent’s time',
   skew: 'its times cannot be true: clocks of two hosts differ',
+  moved: 'its host’s clock differs: its times were set right by that',
   missing_parent: 'the span it names as its parent was not received',
 };
 

@@ -1,6 +1,6 @@
 import { accessible, expect, test } from './page';
 import { Server } from './server';
-import { HOSTILE, hostile, shop } from './world';
+import { HOSTILE, hostile, shop, World } from './world';
 
 let server: Server;
 let cart = '';
@@ -246,4 +246,57 @@ test('a box over slow traces tells what they have in common, and the address kee
   await page.keyboard.press('ArrowUp');
   await page.keyboard.press('Shift+ArrowRight');
   await expect(page).toHaveURL(/box=/);
+});
+
+test('of sampled traffic every page says that its counts are of all there was', async ({ page }) => {
+  const sampled = await Server.start();
+  try {
+    const world = new World(11);
+    // One in four was kept.
+    world.state = 'ot=th:c';
+    await sampled.send(shop(Date.now() - 50 * 60_000, 120, 11, world).world);
+    await page.goto(sampled.page);
+    const note = page.getByRole('note').filter({ hasText: 'the 120 traces that were kept stand for 480' });
+    await expect(note).toBeVisible();
+    await expect(page.getByRole('table', { name: 'Services' }).getByRole('row').filter({ hasText: 'gateway' }).getByTitle('480 requests, told from 120 that were kept')).toContainText('±');
+    await accessible(page);
+    await page.goto(`${sampled.page}/explore`);
+    await expect(note).toBeVisible();
+    await expect(page.getByText('480 traces,')).toBeVisible();
+    await page.goto(`${sampled.page}/map`);
+    await expect(note).toBeVisible();
+    await page.goto(`${sampled.page}/entry/gateway/${encodeURIComponent('GET /orders')}`);
+    await expect(page.getByRole('note').filter({ hasText: 'the 40 traces that were kept stand for 160' })).toBeVisible();
+    await accessible(page);
+  } finally {
+    await sampled.stop();
+  }
+});
+
+test('a host whose clock is ahead: shown as written, badged, and set right on demand', async ({ page }) => {
+  const skewed = await Server.start();
+  try {
+    const world = new World(12);
+    world.ahead.set('auth', 250);
+    const made = shop(Date.now() - 50 * 60_000, 60, 12, world);
+    await skewed.send(made.world);
+    await page.goto(`${skewed.page}/trace/${made.cart}`);
+    const auth = page.getByRole('row').filter({ hasText: 'POST /verify' }).first();
+    await expect(auth.getByText('skew', { exact: true })).toBeVisible();
+    await expect(page.getByRole('note').filter({ hasText: /cannot be true: clocks of hosts differ/ })).toBeVisible();
+    await page.getByRole('checkbox', { name: 'clocks set right' }).check();
+    await expect(page).toHaveURL(/clocks=corrected/);
+    await expect(auth.getByText('moved', { exact: true })).toBeVisible();
+    await expect(page.getByRole('note').filter({ hasText: /auth-1 −2(49|50|51) ms/ })).toBeVisible();
+    await accessible(page);
+    await page.reload();
+    await expect(auth.getByText('moved', { exact: true })).toBeVisible();
+    await page.keyboard.press('h');
+    await expect(auth.getByText('skew', { exact: true })).toBeVisible();
+    await page.goto(`${skewed.page}/system`);
+    await expect(page.getByRole('table', { name: 'Pairs of hosts whose clocks differ' }).getByRole('row').filter({ hasText: 'cart-1' })).toContainText(/\+2(49|50|51) ms/);
+    await accessible(page);
+  } finally {
+    await skewed.stop();
+  }
 });

@@ -5,6 +5,7 @@ interface SpanJson {
   traceId: string;
   spanId: string;
   parentSpanId?: string;
+  traceState?: string;
   name: string;
   kind: number;
   startTimeUnixNano: string;
@@ -38,6 +39,10 @@ function attributes(values: Attributes) {
 /** Collects spans by service, and writes them as OTLP. */
 export class World {
   readonly random: () => number;
+  /** The tracestate of every span that is made. */
+  state = '';
+  /** By how many milliseconds the clock of a service's host is ahead. */
+  readonly ahead = new Map<string, number>();
   private readonly spans = new Map<string, SpanJson[]>();
   private number = 0;
 
@@ -80,12 +85,14 @@ export class Trace {
 
   /** A span from `from` to `to` milliseconds after the trace's start; its id. */
   span(service: string, name: string, kind: number, from: number, to: number, parent?: string, values: Attributes = {}, error?: string, events: [string, number, Attributes][] = []): string {
-    const at = (ms: number) => String(BigInt(Math.round(this.startMs)) * 1_000_000n + BigInt(Math.round(ms * 1e6)));
+    const ahead = this.world.ahead.get(service) ?? 0;
+    const at = (ms: number) => String(BigInt(Math.round(this.startMs)) * 1_000_000n + BigInt(Math.round((ms + ahead) * 1e6)));
     const spanId = this.world.id(8);
     this.world.put(service, {
       traceId: this.id,
       spanId,
       ...(parent && { parentSpanId: parent }),
+      ...(this.world.state && { traceState: this.world.state }),
       name,
       kind,
       startTimeUnixNano: at(from),
@@ -111,8 +118,7 @@ export class Trace {
 }
 
 /** The shop: a cart that asks item by item, an auth service behind everything, a bank that times out, a slow serialiser. */
-export function shop(startMs: number, count: number, seed = 7): { world: World; cart: string; failed: string } {
-  const world = new World(seed);
+export function shop(startMs: number, count: number, seed = 7, world = new World(seed)): { world: World; cart: string; failed: string } {
   const { random } = world;
   const found = { cart: '', failed: '' };
   for (let number = 0; number < count; number += 1) {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { HeatmapAnswer, Kinds } from '../../src/api/types';
-import { bytes, duration, percent, rate, short, ticks } from '../../src/base/format';
+import { bytes, duration, margin, percent, rate, short, ticks } from '../../src/base/format';
 import { boxOf, boxText, edgesOf, excluding, including, likeText } from '../../src/model/explore';
 import { ordered } from '../../src/model/findings';
 import { percentileOf } from '../../src/model/kinds';
@@ -17,6 +17,7 @@ describe('numbers', () => {
     expect([short(950), short(12_345), short(3_000_000)]).toEqual(['950', '12.3 k', '3.00 M']);
     expect([rate(2.5, 9), rate(0.05, 9), rate(0.001, 9), rate(1e-9, 9), rate(null, 1200)]).toEqual(['2.50/s', '3.00/min', '3.60/h', '9 in all', '1.20 k in all']);
     expect(bytes(1536)).toBe('1.50 KiB');
+    expect([margin(10, [8, 12.5]), margin(10, null), margin(null, [1, 2])]).toEqual(['± 25 %', '', '']);
   });
 
   it('stand on round ticks', () => {
@@ -42,7 +43,7 @@ describe('the search form', () => {
 });
 
 describe('a box on the heatmap', () => {
-  const answer: HeatmapAnswer = { from_unix_nano: '1790000000000000000', to_unix_nano: '1790000003599999999', columns: 72, edges_ns: [0, 10, 20, 40, 80], cells: [], traces: 0, p50_ns: 0, p95_ns: 0, p99_ns: 0, complete: true };
+  const answer: HeatmapAnswer = { from_unix_nano: '1790000000000000000', to_unix_nano: '1790000003599999999', columns: 72, edges_ns: [0, 10, 20, 40, 80], cells: [], traces_seen: 1, traces_between: null, sampled: false, traces: 0, p50_ns: 0, p95_ns: 0, p99_ns: 0, complete: true };
   it('is the same after it went through the address', () => {
     for (const box of [{ fromColumn: 0, toColumn: 71, fromRow: 0, toRow: 3 }, { fromColumn: 5, toColumn: 5, fromRow: 2, toRow: 2 }, { fromColumn: 17, toColumn: 40, fromRow: 1, toRow: 3 }]) {
       const edges = edgesOf(place(`box=${boxText(answer, box)}`));
@@ -89,9 +90,9 @@ describe('percentiles', () => {
 
 describe('the map', () => {
   it('knows what is reached from a node and what reaches it, cycles included', () => {
-    const numbers = { calls: 1, errors: 0, critical_ms: 1, p50_ms: 0, p95_ms: 0, p99_ms: 0, traces: 1 };
+    const numbers = { calls: 1, calls_seen: 1, errors: 0, critical_ms: 1, p50_ms: 0, p95_ms: 0, p99_ms: 0, traces: 1 };
     const edges = [['a', 'b'], ['b', 'c'], ['c', 'b'], ['x', 'y']].map(([from, to]) => ({ ...numbers, from: from ?? '', to: to ?? '' }));
-    const answer = { nodes: [], edges, entry_ms: 0, left_out: 0, traces: 1, spans: 1, complete: true };
+    const answer = { nodes: [], edges, entry_ms: 0, left_out: 0, traces: 1, traces_read: 1, adjusted: 1, sampled: false, spans: 1, complete: true };
     expect([...related(answer, 'b')].sort()).toEqual(['a', 'b', 'c']);
     expect(strokeOf(0, 5)).toBe(1);
     expect(strokeOf(5, 5)).toBe(12);

@@ -23,6 +23,7 @@ function trace(lines: [number, string, string, number, number][], failed: number
     queue: [],
     ledger: [],
     findings: [],
+    clocks: { corrected: false, impossible: 0, traces: 0, hosts: [] },
     columns: {
       services,
       names,

@@ -58,7 +58,7 @@ struct Counted {
     value: Vec<f64>,
     lost: Vec<f64>,
     /// Interval and binary logarithm of the bucket's upper bound.
-    buckets: BTreeMap<(usize, u32), u64>,
+    buckets: BTreeMap<(usize, u32), f64>,
     exemplars: Vec<Exemplar>,
 }
 
@@ -94,16 +94,17 @@ impl Accumulator {
         self.over_full
     }
 
+    /// Counts a span in an interval, as often as its weight says.
     pub fn take(
         &mut self,
         function: &Function,
         by: &[Expr],
         context: &Context<'_>,
-        interval: usize,
+        (interval, weight): (usize, f64),
         grid: &Grid,
     ) -> Result<(), EvalError> {
         if let Function::Compare { selection, window, .. } = function {
-            return self.compared.take(selection.as_ref(), *window, context, interval, self.intervals);
+            return self.compared.take(selection.as_ref(), *window, context, (interval, weight), self.intervals);
         }
         let measured = match function {
             Function::Rate | Function::CountOverTime | Function::Compare { .. } => None,
@@ -140,27 +141,28 @@ impl Accumulator {
             }
         };
         filled(&mut counted.count, 0.0);
+        let mut is_first = true;
         if let Some(count) = counted.count.get_mut(interval) {
-            *count += 1.0;
+            is_first = *count == 0.0;
+            *count += weight;
         }
         match (function, number) {
             (Function::OverTime(aggregate, _), Some(number)) => {
                 filled(&mut counted.value, 0.0);
                 filled(&mut counted.lost, 0.0);
-                let is_first = counted.count.get(interval).is_some_and(|count| *count <= 1.0);
                 let places = (counted.value.get_mut(interval), counted.lost.get_mut(interval));
                 if let (Some(value), Some(lost)) = places {
                     match aggregate {
-                        _ if is_first => *value = number,
-                        Aggregate::Min => *value = value.min(number),
-                        Aggregate::Max => *value = value.max(number),
-                        _ => add(value, lost, number),
+                        Aggregate::Min => *value = if is_first { number } else { value.min(number) },
+                        Aggregate::Max => *value = if is_first { number } else { value.max(number) },
+                        _ if is_first => *value = number * weight,
+                        _ => add(value, lost, number * weight),
                     }
                 }
             }
             (Function::Quantile(..) | Function::Histogram(_), Some(number)) => {
                 let bucket = number.log2().ceil() as u32;
-                *counted.buckets.entry((interval, bucket)).or_default() += 1;
+                *counted.buckets.entry((interval, bucket)).or_default() += weight;
             }
             _ => {}
         }
@@ -215,7 +217,7 @@ impl Accumulator {
                     for ((interval, bucket), count) in &counted.buckets {
                         let values = buckets.entry(*bucket).or_insert_with(|| vec![0.0; self.intervals]);
                         if let Some(value) = values.get_mut(*interval) {
-                            *value = *count as f64;
+                            *value = *count;
                         }
                     }
                     let mut exemplars = counted.exemplars;
@@ -291,18 +293,20 @@ fn labels(name: &str, by: &[Expr], key: Vec<Key>, function: &Function) -> Vec<La
 }
 
 /// From buckets that double: within one the values are taken to be spread evenly over the logarithm.
-fn quantile_values(buckets: &BTreeMap<(usize, u32), u64>, quantile: f64, intervals: usize, unit: f64) -> Vec<f64> {
+fn quantile_values(buckets: &BTreeMap<(usize, u32), f64>, quantile: f64, intervals: usize, unit: f64) -> Vec<f64> {
     let mut values = vec![f64::NAN; intervals];
     for (interval, value) in values.iter_mut().enumerate() {
         let of_interval = || buckets.range((interval, 0)..=(interval, u32::MAX));
-        let total: u64 = of_interval().map(|(_, count)| count).sum();
-        if total == 0 {
+        let total: f64 = of_interval().map(|(_, count)| count).sum();
+        if total == 0.0 {
             continue;
         }
-        let mut rank = ((quantile * total as f64).ceil() as u64).max(1);
+        let mut rank = (quantile * total).ceil().max(1.0).min(total);
+        let last = of_interval().next_back().map(|((_, bucket), _)| *bucket);
         for ((_, bucket), count) in of_interval() {
-            if rank <= *count {
-                let within = rank as f64 / *count as f64;
+            // Sums of weights may be a hair apart.
+            if rank <= *count || Some(*bucket) == last {
+                let within = (rank / *count).min(1.0);
                 *value = (f64::from(*bucket) - 1.0 + within).exp2() / unit;
                 break;
             }

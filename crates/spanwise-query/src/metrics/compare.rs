@@ -42,7 +42,7 @@ impl Compared {
         selection: Option<&Expr>,
         window: Option<(i64, i64)>,
         context: &Context<'_>,
-        interval: usize,
+        (interval, weight): (usize, f64),
         intervals: usize,
     ) -> Result<(), EvalError> {
         let start = i64::try_from(context.span.start_unix_nano).unwrap_or(i64::MAX);
@@ -54,7 +54,7 @@ impl Compared {
             };
         let side = if is_selected { &mut self.selection } else { &mut self.baseline };
         let cells = &mut self.cells;
-        let mut note = |name: String, value: Value| note(side, cells, name, &value, (interval, intervals));
+        let mut note = |name: String, value: Value| note(side, cells, name, &value, (interval, intervals, weight));
         for intrinsic in [
             Intrinsic::Name,
             Intrinsic::Status,
@@ -118,7 +118,7 @@ fn note(
     cells: &mut usize,
     name: String,
     value: &Value,
-    (interval, intervals): (usize, usize),
+    (interval, intervals, weight): (usize, usize, f64),
 ) {
     if side.len() >= MOST_ATTRIBUTES && !side.contains_key(&name) {
         return;
@@ -127,7 +127,7 @@ fn note(
     let add = |counts: &mut Vec<f64>| {
         counts.resize(intervals, 0.0);
         if let Some(count) = counts.get_mut(interval) {
-            *count += 1.0;
+            *count += weight;
         }
     };
     add(&mut attribute.total);

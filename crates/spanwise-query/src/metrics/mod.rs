@@ -68,6 +68,8 @@ pub struct MetricsResponse {
     pub series: Vec<Series>,
     /// False when the budget ended before everything was counted, or there were more series than an answer may hold.
     pub complete: bool,
+    /// Spans were counted as often as they stand for others that were sampled away.
+    pub is_weighted: bool,
     pub inspected_spans: u64,
     pub inspected_bytes: u64,
 }
@@ -160,6 +162,8 @@ struct Reader<'a> {
     grid: Grid,
     started: Instant,
     leaves: Vec<Leaf<'a>>,
+    /// Counts are of what there was before sampling; `with(weighted=false)` asks for what is stored.
+    is_weighted: bool,
     response: MetricsResponse,
 }
 
@@ -177,10 +181,12 @@ pub fn metrics(snapshot: &Snapshot, request: &MetricsRequest) -> Result<MetricsR
         Some((_, Literal::Bool(true))) => MOST_EXEMPLARS,
         _ => request.exemplars,
     };
+    let hint = request.query.hints.iter().rev().find(|(name, _)| name == "weighted");
+    let is_weighted = !matches!(hint, Some((_, Literal::Bool(false))));
     let mut leaves = Vec::new();
     collect_leaves(query, &grid, exemplars.min(MOST_EXEMPLARS), &mut leaves);
     let response = MetricsResponse { complete: true, ..MetricsResponse::default() };
-    let mut reader = Reader { request, snapshot, grid, started: Instant::now(), leaves, response };
+    let mut reader = Reader { request, snapshot, grid, started: Instant::now(), leaves, is_weighted, response };
     reader.read()?;
     let Reader { leaves, mut response, .. } = reader;
     let mut sets = Vec::with_capacity(leaves.len());
@@ -270,7 +276,7 @@ impl Reader<'_> {
             self.response.inspected_bytes += trace.bytes().len() as u64;
             let view = TraceView::of(&trace);
             for leaf in &mut self.leaves {
-                leaf.take(&view, &self.grid)?;
+                self.response.is_weighted |= leaf.take(&view, &self.grid, self.is_weighted)?;
             }
             if number % 64 == 0 && self.is_over() {
                 self.response.complete = false;
@@ -282,19 +288,23 @@ impl Reader<'_> {
 }
 
 impl Leaf<'_> {
-    fn take(&mut self, view: &TraceView<'_>, grid: &Grid) -> Result<(), EvalError> {
+    /// Whether a span was counted other than once.
+    fn take(&mut self, view: &TraceView<'_>, grid: &Grid, is_weighted: bool) -> Result<bool, EvalError> {
+        let mut is_other = false;
         let spans = view.batch.spans();
         if spans.iter().all(|span| grid.interval(span.start_unix_nano).is_none()) {
-            return Ok(());
+            return Ok(is_other);
         }
         for group in run(self.pipeline, view)? {
             for place in group.places {
                 let Some(context) = view.context(place) else { continue };
                 let Some(interval) = grid.interval(context.span.start_unix_nano) else { continue };
-                self.accumulator.take(self.function, self.by, &context, interval, grid)?;
+                let weight = if is_weighted { view.span_weight(place) } else { 1.0 };
+                is_other |= weight != 1.0;
+                self.accumulator.take(self.function, self.by, &context, (interval, weight), grid)?;
             }
         }
-        Ok(())
+        Ok(is_other)
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::search::tests::{NOW, SECOND, stores};
+use crate::search::tests::{NOW, SECOND, batch, span, stores, stores_of};
 use crate::traceql::parse;
 
 /// Spans start at 0, 1, 2 (trace 1), 10, 11 (trace 3) and 20 s (trace 2); intervals end at 0, 10, 20, 30 s.
@@ -174,5 +174,47 @@ fn what_cannot_be_answered_says_so() {
 fn steps_are_round() {
     for (seconds, step) in [(10, 0.05), (60, 0.25), (300, 1.0), (3_600, 15.0), (86_400, 300.0), (604_800, 2_400.0)] {
         assert_eq!(default_step_ns(seconds * SECOND) as f64 / 1e9, step, "{seconds}");
+    }
+}
+
+/// Three traces that stand for four each, and one that stands for itself.
+fn sampled() -> Vec<Batch> {
+    let kept = |trace: u8, start: u64, duration: u64, state: &str| spanwise_model::Span {
+        trace_state: state.to_owned(),
+        ..span(trace, trace, 0, "GET /", start, duration)
+    };
+    // The child says nothing of its sampling, and is counted as its trace.
+    let child = span(1, 9, 1, "load", 2, 1);
+    let spans =
+        [kept(1, 1, 2, "ot=th:c"), child, kept(2, 2, 2, "ot=th:c"), kept(3, 3, 4, "ot=th:c"), kept(4, 4, 9, "")];
+    vec![batch("gateway", &spans)]
+}
+
+#[test]
+fn spans_count_as_often_as_they_stand_for_others() {
+    for (_dir, snapshot) in stores_of(sampled) {
+        let cases = [
+            (
+                "{} | count_over_time() by (name)",
+                &["name=GET /: 0=0 10=13 20=0 30=0", "name=load: 0=0 10=4 20=0 30=0"][..],
+            ),
+            ("{ name = \"GET /\" } | rate()", &["__name__=rate: 0=0 10=1.3 20=0 30=0"]),
+            ("{ name = \"GET /\" } | sum_over_time(duration)", &["__name__=sum_over_time: 10=41"]),
+            ("{ name = \"GET /\" } | max_over_time(duration)", &["__name__=max_over_time: 10=9"]),
+            ("{ name = \"GET /\" } | rate() with(weighted=false)", &["__name__=rate: 0=0 10=0.4 20=0 30=0"]),
+        ];
+        for (query, expected) in cases {
+            let response = metrics(&snapshot, &request(query)).unwrap();
+            assert_eq!(lines(&response), expected, "{query}");
+            assert_eq!(response.is_weighted, !query.contains("weighted=false"), "{query}");
+        }
+        // Twelve thirteenths took up to 4 s.
+        let response =
+            metrics(&snapshot, &request("{ name = \"GET /\" } | quantile_over_time(duration, 0.9)")).unwrap();
+        let (_, p90) = response.series[0].samples[0];
+        assert!((4.0..=8.6).contains(&p90), "{p90}");
+    }
+    for (_dir, snapshot) in stores() {
+        assert!(!metrics(&snapshot, &request("{} | rate()")).unwrap().is_weighted);
     }
 }

@@ -12,7 +12,7 @@ use crate::traceql::parse;
 pub const SECOND: u64 = 1_000_000_000;
 pub const NOW: u64 = 1_700_000_000 * SECOND;
 
-fn batch(service: &str, spans: &[Span]) -> Batch {
+pub fn batch(service: &str, spans: &[Span]) -> Batch {
     let resource = Resource {
         attributes: vec![KeyValue::new("service.name", service), KeyValue::new("zone", "a")],
         ..Resource::default()
@@ -24,7 +24,7 @@ fn batch(service: &str, spans: &[Span]) -> Batch {
     Batch::from_trusted(frame(pieces).into()).unwrap()
 }
 
-fn span(trace: u8, id: u8, parent: u8, name: &str, start_s: u64, duration_s: u64) -> Span {
+pub fn span(trace: u8, id: u8, parent: u8, name: &str, start_s: u64, duration_s: u64) -> Span {
     Span {
         trace_id: TraceId([trace; 16]),
         span_id: SpanId([id; 8]),
@@ -70,6 +70,10 @@ fn batches() -> Vec<Batch> {
 
 /// All spans in the head; then each batch in its own block.
 pub fn stores() -> Vec<(tempfile::TempDir, Snapshot)> {
+    stores_of(batches)
+}
+
+pub fn stores_of(batches: impl Fn() -> Vec<Batch>) -> Vec<(tempfile::TempDir, Snapshot)> {
     [false, true]
         .into_iter()
         .map(|cut| {

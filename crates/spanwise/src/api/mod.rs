@@ -1,6 +1,7 @@
 //! What is served over HTTP: the page and its API, Jaeger's API, Tempo's API.
 
 pub mod aggregate;
+pub mod clocks_api;
 pub mod compare_api;
 pub mod insights_json;
 pub mod jaeger;
@@ -205,6 +206,7 @@ pub fn summary_json(trace: &TraceSummary) -> Json {
             json!({"name": service.name, "spans": service.spans, "errors": service.errors})
         }).collect::<Json>(),
         "matched": trace.matched,
+        "adjusted": trace.weight,
     })
 }
 
@@ -235,6 +237,7 @@ pub fn metrics_json(response: &MetricsResponse, step_ns: Option<u64>) -> Json {
     });
     json!({
         "series": series.collect::<Json>(),
+        "weighted": response.is_weighted,
         "step_ns": step_ns,
         "complete": response.complete,
         "inspected_spans": response.inspected_spans,

@@ -12,6 +12,7 @@ use spanwise_model::Limits;
 use spanwise_query::metrics::default_step_ns;
 use spanwise_wire::{Batch, decode_trace};
 
+use super::clocks_api::{ClocksOf, timed};
 use super::insights_json::insights_json;
 use super::trace_json::{Detail, one_span_json, trace_json};
 use super::{ApiError, App, metrics_json, metrics_window, parse_trace_id, search_json};
@@ -110,6 +111,7 @@ async fn insights(State(app): State<App>, Query(parameters): Query<InsightsParam
 struct TraceParameters {
     fields: Option<String>,
     mode: Option<String>,
+    clocks: Option<String>,
 }
 
 async fn find(app: &App, id: &str) -> Result<Batch, ApiError> {
@@ -128,8 +130,10 @@ async fn trace(State(app): State<App>, Path(id): Path<String>, Query(parameters)
         Some(text) => Mode::parse(text)
             .ok_or_else(|| ApiError::bad_request(format!("mode={text:?}: spanwise, jaeger, crisp and elastic are")))?,
     };
+    let clocks = ClocksOf::parse(parameters.clocks.as_deref())?;
     let batch = find(&app, &id).await?;
-    Ok(axum::Json(trace_json(&decode_trace(&[batch]), detail, mode)))
+    let timed = timed(&app, decode_trace(&[batch]), clocks).await?;
+    Ok(axum::Json(trace_json(&timed, detail, mode)))
 }
 
 async fn trace_otlp(State(app): State<App>, Path(id): Path<String>) -> Result<Vec<u8>, ApiError> {

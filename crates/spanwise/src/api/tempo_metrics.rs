@@ -12,6 +12,9 @@ use super::tempo_json::any_value;
 use super::{ApiError, App, now_unix_nano};
 use crate::time_text::{parse_duration, parse_time};
 
+/// What an answer says of itself when its counts are larger than what is stored.
+pub const WEIGHTED: &str = "traces were sampled: each span is counted as often as it stands for others; with(weighted=false) counts what is stored";
+
 const HOUR_NS: u64 = 3_600_000_000_000;
 
 pub async fn query_range(State(app): State<App>, RawQuery(query): RawQuery) -> Answer {
@@ -146,6 +149,9 @@ fn answer(response: &MetricsResponse, is_instant: bool) -> Json {
     if !response.complete {
         answer["status"] = json!("PARTIAL");
         answer["message"] = json!("the query's budget ended before all series were complete");
+    }
+    if response.is_weighted && response.complete {
+        answer["message"] = json!(WEIGHTED);
     }
     answer
 }

@@ -20,6 +20,7 @@ use spanwise_insight::{Mode, TraceFacts, trace_facts, trace_facts_in};
 use spanwise_model::{SpanKind, StatusCode, Trace};
 use spanwise_wire::decode_trace;
 
+use super::clocks_api::{ClocksJson, ClocksOf, Timed, timed};
 use super::insights_json::finding_json;
 use super::trace_json::{attributes_json, tree_order};
 use super::{ApiError, App, parse_trace_id};
@@ -43,16 +44,33 @@ pub fn routes() -> Router<App> {
 async fn decoded<T: Send + 'static>(
     app: &App,
     id: &str,
-    read: impl FnOnce(&Trace) -> T + Send + 'static,
+    read: impl FnOnce(Trace) -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     let batch = app.trace(parse_trace_id(id)?).await?;
     let batch = batch.ok_or_else(|| ApiError::not_found(format!("no trace {id} is stored")))?;
-    tokio::task::spawn_blocking(move || read(&decode_trace(&[batch]))).await.map_err(ApiError::internal)
+    tokio::task::spawn_blocking(move || read(decode_trace(&[batch]))).await.map_err(ApiError::internal)
 }
 
 #[derive(Deserialize)]
 struct ColumnsParameters {
     mode: Option<String>,
+    clocks: Option<String>,
+}
+
+/// The trace with the times that are asked for, read away from the threads that serve.
+async fn read_timed<T: Send + 'static>(
+    app: &App,
+    id: &str,
+    clocks: Option<&str>,
+    read: impl FnOnce(&Timed) -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    let clocks = ClocksOf::parse(clocks)?;
+    if clocks == ClocksOf::Raw {
+        return decoded(app, id, |trace| read(&Timed::raw(trace))).await;
+    }
+    let trace = decoded(app, id, |trace| trace).await?;
+    let timed = timed(app, trace, clocks).await?;
+    tokio::task::spawn_blocking(move || read(&timed)).await.map_err(ApiError::internal)
 }
 
 async fn columns(
@@ -65,17 +83,20 @@ async fn columns(
         Some(text) => Mode::parse(text)
             .ok_or_else(|| ApiError::bad_request(format!("mode={text:?}: spanwise, jaeger, crisp and elastic are")))?,
     };
-    let bytes = decoded(&app, &id, move |trace| columns_bytes(trace, mode)).await?.map_err(ApiError::internal)?;
+    let clocks = parameters.clocks.as_deref();
+    let bytes = read_timed(&app, &id, clocks, move |timed| columns_bytes(timed, mode)).await?;
+    let bytes = bytes.map_err(ApiError::internal)?;
     Ok(([(CONTENT_TYPE, "application/json")], bytes).into_response())
 }
 
 async fn findings(State(app): State<App>, Path(id): Path<String>) -> Answer {
-    let found = decoded(&app, &id, |trace| findings_of(trace).iter().map(finding_json).collect::<Json>()).await?;
+    let found = decoded(&app, &id, |trace| findings_of(&trace).iter().map(finding_json).collect::<Json>()).await?;
     Ok(axum::Json(json!({"findings": found})))
 }
 
-async fn events(State(app): State<App>, Path(id): Path<String>) -> Answer {
-    Ok(axum::Json(decoded(&app, &id, events_json).await?))
+async fn events(State(app): State<App>, Path(id): Path<String>, Query(parameters): Query<ColumnsParameters>) -> Answer {
+    let clocks = parameters.clocks.as_deref();
+    Ok(axum::Json(read_timed(&app, &id, clocks, |timed| events_json(&timed.trace)).await?))
 }
 
 /// Texts by number.
@@ -232,12 +253,16 @@ struct TraceJson<'a> {
     ledger: Vec<LedgerJson>,
     /// None where the trace is large: they are asked for apart.
     findings: Option<Vec<Json>>,
+    clocks: ClocksJson,
     columns: Columns<'a>,
 }
 
 /// Written as it goes: a tree of JSON values of so many numbers would take longer to build than all else.
-fn columns_bytes(trace: &Trace, mode: Mode) -> serde_json::Result<Vec<u8>> {
-    let facts = trace_facts_in(trace, mode);
+fn columns_bytes(timed: &Timed, mode: Mode) -> serde_json::Result<Vec<u8>> {
+    let trace = &timed.trace;
+    let mut facts = trace_facts_in(trace, mode);
+    timed.flag(&mut facts);
+    let facts = facts;
     let calls: Vec<Call> = trace.spans.iter().map(call).collect();
     let order = tree_order(&facts);
     let mut place_of = vec![0usize; trace.spans.len()];
@@ -282,6 +307,7 @@ fn columns_bytes(trace: &Trace, mode: Mode) -> serde_json::Result<Vec<u8>> {
             .collect(),
         ledger: lines.collect(),
         findings,
+        clocks: timed.json(&facts),
         columns: columns_of(trace, &facts, &calls, &order),
     })
 }
@@ -308,7 +334,7 @@ mod tests {
     use spanwise_model::{Event, KeyValue};
 
     fn columns_json(trace: &Trace) -> Json {
-        serde_json::from_slice(&columns_bytes(trace, Mode::default()).unwrap()).unwrap()
+        serde_json::from_slice(&columns_bytes(&Timed::raw(trace.clone()), Mode::default()).unwrap()).unwrap()
     }
 
     #[test]
@@ -335,7 +361,7 @@ mod tests {
     #[test]
     fn the_rule_of_the_critical_path_is_chosen_and_named() {
         for (name, mode) in [("spanwise", Mode::default()), ("jaeger", Mode::parse("jaeger").unwrap())] {
-            let bytes = columns_bytes(&shop(1, 1_000, 1, false), mode).unwrap();
+            let bytes = columns_bytes(&Timed::raw(shop(1, 1_000, 1, false)), mode).unwrap();
             let json: Json = serde_json::from_slice(&bytes).unwrap();
             assert_eq!(json["critical_path"]["mode"], name);
             let own: u64 = json["columns"]["critical_ns"].as_array().unwrap().iter().filter_map(Json::as_u64).sum();

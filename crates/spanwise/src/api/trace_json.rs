@@ -1,5 +1,6 @@
 //! One trace as JSON: contracts §3. The page, `spanwise trace --format json` and scripts read this.
 
+use super::clocks_api::{ClocksJson, Timed};
 use super::insights_json::finding_json;
 use base64::Engine as _;
 use serde::Serialize;
@@ -37,6 +38,7 @@ struct TraceJson {
     async_path: Vec<HopJson>,
     ledger: Vec<LedgerJson>,
     findings: Vec<Json>,
+    clocks: ClocksJson,
 }
 
 #[derive(Serialize)]
@@ -109,8 +111,11 @@ struct ServiceTimeJson {
 }
 
 /// The whole trace. Spans stand in tree order: parents before children, siblings by start.
-pub fn trace_json(trace: &Trace, detail: Detail, mode: Mode) -> Json {
-    let facts = trace_facts_in(trace, mode);
+pub fn trace_json(timed: &Timed, detail: Detail, mode: Mode) -> Json {
+    let trace = &timed.trace;
+    let mut facts = trace_facts_in(trace, mode);
+    timed.flag(&mut facts);
+    let facts = facts;
     let offset = |unix_nano: u64| offset_ns(&facts, unix_nano);
     let segments = facts.critical_path.segments.iter().map(|segment| SegmentJson {
         span_id: segment.span.map(|place| trace.spans[place].span.span_id.to_string()),
@@ -153,6 +158,7 @@ pub fn trace_json(trace: &Trace, detail: Detail, mode: Mode) -> Json {
             .collect(),
         ledger: ledger_json(trace, &facts),
         findings: findings_of(trace).iter().map(finding_json).collect(),
+        clocks: timed.json(&facts),
     };
     serde_json::to_value(answer).unwrap_or(Json::Null)
 }
@@ -325,7 +331,8 @@ mod tests {
     #[test]
     fn a_trace_tells_what_the_contract_names() {
         let trace = Trace { spans: vec![span(2, Some(1), 1_100, 1_500), span(1, None, 1_000, 2_000)] };
-        let json = trace_json(&trace, Detail::Full, Mode::Spanwise);
+        let json = trace_json(&Timed::raw(trace), Detail::Full, Mode::Spanwise);
+        assert_eq!(json["clocks"], json!({"corrected": false, "impossible": 0, "traces": 0, "hosts": []}));
         assert_eq!(json["root"], json!({"service": "shop", "operation": "op 1"}));
         assert_eq!(json["start_unix_nano"], "1000");
         assert_eq!((&json["duration_ns"], &json["span_count"]), (&json!(1000), &json!(2)));
@@ -342,14 +349,14 @@ mod tests {
             Trace { spans: vec![span(1, None, 0, 100), span(2, Some(1), 10, 20), span(3, Some(2), 50, 90)] };
         trace.spans[1].span.kind = SpanKind::Producer;
         trace.spans[2].span.kind = SpanKind::Consumer;
-        let json = trace_json(&trace, Detail::Full, Mode::Jaeger);
+        let json = trace_json(&Timed::raw(trace.clone()), Detail::Full, Mode::Jaeger);
         assert_eq!(json["critical_path"]["mode"], "jaeger");
         assert_eq!(json["async_path"][0]["producer_span_id"], "0202020202020202");
         assert_eq!((&json["async_path"][0]["queue_ns"], &json["async_path"][0]["end_ns"]), (&json!(30), &json!(90)));
         assert_eq!(json["spans"][2]["flags"], json!(["async"]));
         // A span that never ended: nothing may wrap, and what JavaScript would change is text.
         trace.spans[0].span.end_unix_nano = u64::MAX;
-        let json = trace_json(&trace, Detail::Full, Mode::Spanwise);
+        let json = trace_json(&Timed::raw(trace), Detail::Full, Mode::Spanwise);
         assert_eq!(json["duration_ns"], u64::MAX.to_string());
         assert_eq!(json["critical_path"]["by_service"][0]["ns"], u64::MAX.to_string());
     }
@@ -357,12 +364,30 @@ mod tests {
     #[test]
     fn structure_leaves_out_what_can_be_asked_for_later() {
         let trace = Trace { spans: vec![span(1, None, 0, 1)] };
-        let json = trace_json(&trace, Detail::Structure, Mode::Spanwise);
+        let json = trace_json(&Timed::raw(trace.clone()), Detail::Structure, Mode::Spanwise);
         for member in ["resource", "scope", "attributes", "events", "links"] {
             assert!(json["spans"][0].get(member).is_none(), "{member}");
         }
         assert!(one_span_json(&trace, SpanId([1; 8])).is_some());
         assert!(one_span_json(&trace, SpanId([2; 8])).is_none());
+    }
+
+    #[test]
+    fn a_trace_set_right_says_by_how_much_each_host_was_moved() {
+        let mut trace = Trace { spans: vec![span(1, None, 1_000, 2_000), span(2, Some(1), 1_500, 2_300)] };
+        for (place, (host, kind)) in [("a", SpanKind::Client), ("b", SpanKind::Server)].into_iter().enumerate() {
+            let attributes = vec![KeyValue::new("host.name", host)];
+            trace.spans[place].resource = Arc::new(Resource { attributes, ..Resource::default() });
+            trace.spans[place].span.kind = kind;
+        }
+        let raw = trace_json(&Timed::raw(trace.clone()), Detail::Structure, Mode::Spanwise);
+        assert_eq!((&raw["clocks"]["impossible"], &raw["spans"][1]["flags"]), (&json!(1), &json!(["skew"])));
+        let mut offsets = spanwise_insight::clock::Offsets::default();
+        offsets.add(&trace);
+        let right = trace_json(&Timed::corrected(&trace, &offsets), Detail::Structure, Mode::Spanwise);
+        let host = json!({"host": "b", "offset_ns": -400, "calls": 1, "shared": true});
+        assert_eq!(right["clocks"], json!({"corrected": true, "impossible": 0, "traces": 1, "hosts": [host]}));
+        assert_eq!((&right["spans"][1]["start_ns"], &right["spans"][1]["flags"]), (&json!(100), &json!(["moved"])));
     }
 
     #[test]

@@ -10,15 +10,19 @@ use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value as Json;
 use spanwise_insight::Mode;
+use spanwise_insight::clock::{Interval, Offsets};
 use spanwise_journal::{RealDisk, SystemClock};
 use spanwise_pipeline::Input;
+use spanwise_query::Budget;
+use spanwise_query::clocks::clocks;
 use spanwise_store::{Snapshot, Store, StoreConfig};
 use spanwise_wire::import::import as read_file;
 use spanwise_wire::{Batch, decode_trace};
 
 use super::client::{authority, request};
 use super::tree_text::{Style, tree_text};
-use super::{StoreArgs, TraceFormat, WindowArgs};
+use super::{StoreArgs, TraceClocks, TraceFormat, WindowArgs};
+use crate::api::clocks_api::{AROUND_NS, Timed};
 use crate::api::trace_json::{Detail, trace_json};
 use crate::time_text::{parse_duration, parse_time};
 
@@ -146,7 +150,36 @@ pub fn snapshot(at: &StoreArgs) -> anyhow::Result<Snapshot> {
     Ok(Store::read(&RealDisk, &at.data_dir)?)
 }
 
-pub fn trace(id: &str, format: TraceFormat, mode: Mode, at: &StoreArgs) -> anyhow::Result<ExitCode> {
+/// Offsets of hosts, told from the traces around a moment.
+fn offsets(start_unix_nano: u64, at: &StoreArgs) -> anyhow::Result<Offsets> {
+    let (from, to) = (start_unix_nano.saturating_sub(AROUND_NS), start_unix_nano.saturating_add(AROUND_NS));
+    let Some(addr) = &at.addr else {
+        return Ok(clocks(&snapshot(at)?, from, to, &Budget::default())?.offsets);
+    };
+    let answer = request(authority(addr)?, &format!("/api/spanwise/clocks?from={from}&to={to}"), None)?;
+    if answer.status != 200 {
+        bail!("{addr}: {}", answer.message());
+    }
+    let answer: Json = serde_json::from_slice(&answer.body)?;
+    let mut offsets = Offsets::default();
+    offsets.traces = answer["traces"].as_u64().unwrap_or(0);
+    for pair in answer["pairs"].as_array().into_iter().flatten() {
+        if let (Some(from), Some(to), Some(low), Some(high)) =
+            (pair["from"].as_str(), pair["to"].as_str(), pair["low_ns"].as_i64(), pair["high_ns"].as_i64())
+        {
+            offsets.insert(from, to, Interval { low, high, calls: pair["calls"].as_u64().unwrap_or(0) });
+        }
+    }
+    Ok(offsets)
+}
+
+pub fn trace(
+    id: &str,
+    format: TraceFormat,
+    mode: Mode,
+    clocks: TraceClocks,
+    at: &StoreArgs,
+) -> anyhow::Result<ExitCode> {
     let trace_id: spanwise_model::TraceId =
         id.parse().map_err(|_| anyhow::anyhow!("{id:?} is not a trace id: 1 to 32 hex digits are"))?;
     let batch = match &at.addr {
@@ -165,10 +198,19 @@ pub fn trace(id: &str, format: TraceFormat, mode: Mode, at: &StoreArgs) -> anyho
         return Ok(ExitCode::from(NOT_FOUND));
     };
     let mut out = std::io::stdout().lock();
+    if matches!(format, TraceFormat::Otlp) {
+        out.write_all(batch.bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let start = batch.spans().iter().map(|span| span.start_unix_nano).min().unwrap_or(0);
+    let trace = decode_trace(&[batch]);
+    let timed = match clocks {
+        TraceClocks::Raw => Timed::raw(trace),
+        TraceClocks::Corrected => Timed::corrected(&trace, &offsets(start, at)?),
+    };
     match format {
-        TraceFormat::Otlp => out.write_all(batch.bytes())?,
-        TraceFormat::Json => writeln!(out, "{}", trace_json(&decode_trace(&[batch]), Detail::Full, mode))?,
-        TraceFormat::Tree => out.write_all(tree_text(&decode_trace(&[batch]), mode, Style::detect()).as_bytes())?,
+        TraceFormat::Json => writeln!(out, "{}", trace_json(&timed, Detail::Full, mode))?,
+        _ => out.write_all(tree_text(&timed.trace, mode, Style::detect()).as_bytes())?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -85,6 +85,9 @@ enum Command {
         /// Rule for the critical path: docs/critical-path.md
         #[arg(long, value_enum, default_value_t = PathMode::Spanwise)]
         mode: PathMode,
+        /// Times as the hosts wrote them, or with one offset for each pair of hosts, told from the traces around
+        #[arg(long, value_enum, default_value_t = TraceClocks::Raw)]
+        clocks: TraceClocks,
         #[command(flatten)]
         at: StoreArgs,
     },
@@ -211,6 +214,12 @@ pub(crate) enum TraceFormat {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TraceClocks {
+    Raw,
+    Corrected,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PathMode {
     Spanwise,
     Jaeger,
@@ -242,7 +251,7 @@ pub fn run() -> ExitCode {
         Some(Command::PrintConfig(args)) => commands::print_config(&args.input()),
         Some(Command::Components { format, docs }) => components::components(format, docs.as_deref()),
         Some(Command::Import { files, at }) => commands::import(&files, &at),
-        Some(Command::Trace { id, format, mode, at }) => commands::trace(&id, format, mode.into(), &at),
+        Some(Command::Trace { id, format, mode, clocks, at }) => commands::trace(&id, format, mode.into(), clocks, &at),
         Some(Command::Load(command)) => load::load(&command),
         Some(Command::Insights { window, service, kind, format, at }) => {
             insights::insights(&insights::InsightsArgs { window, service, kind }, format, &at)

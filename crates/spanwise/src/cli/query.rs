@@ -147,6 +147,9 @@ fn print_series(answer: &Json) -> anyhow::Result<ExitCode> {
         let of = |value: f64| format!("{value:.3}");
         writeln!(out, "{name:<wide$}  {:>12}  {:>12}  {:>12}  {}", of(last), of(least), of(greatest), course(&values))?;
     }
+    if answer["weighted"] == true {
+        eprintln!("{}", crate::api::tempo_metrics::WEIGHTED);
+    }
     if answer["complete"] == false {
         eprintln!("the answer is not complete: the budget of one query ran out");
     }

@@ -27,3 +27,4 @@ mod signals;
 mod slow;
 mod stored;
 mod sums;
+mod weights;

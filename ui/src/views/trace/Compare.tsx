@@ -23,7 +23,7 @@ interface Properties {
 /** This trace against another: an ordinary one of its kind, or one that the reader names. */
 export function Compare({ trace, model, state, typical, isLoading, set }: Properties) {
   const id = state.other || typical?.trace_id || '';
-  const other = useLoaded(`compare ${id}`, (signal) => (id ? traceColumns(id, state.mode, signal) : Promise.resolve(undefined)));
+  const other = useLoaded(`compare ${id} ${state.mode} ${state.clocks}`, (signal) => (id ? traceColumns(id, state, signal) : Promise.resolve(undefined)));
   const [a, b] = useMemo(() => [pathTree(model, 'critical'), other.value ? pathTree(traceModel(other.value), 'critical') : []], [model, other.value]);
   const lines = useMemo(() => compareTrees(a, b).sort((x, y) => change(y) - change(x)), [a, b]);
   const whole = Math.max(trace.duration_ns, other.value?.duration_ns ?? 0) / 1e6;

@@ -64,6 +64,7 @@ export function Header({ trace, model, state, set, found, kinds, error, next, fo
           {trace.critical_path.by_service.length > 8 && <li className="muted">and {trace.critical_path.by_service.length - 8} more</li>}
         </ul>
       </div>
+      <Clocks clocks={trace.clocks} />
       {error && <p className="error small" role="alert">{error.message}</p>}
       <div className="tools">
         <div className="segmented" role="group" aria-label="View">
@@ -91,11 +92,32 @@ export function Header({ trace, model, state, set, found, kinds, error, next, fo
             <button type="button" className="quiet" onClick={unfoldAll}>Expand all</button>
           </>
         )}
+        {(trace.clocks.impossible > 0 || trace.clocks.corrected || state.clocks) && (
+          <label className="small" title="One offset for each pair of hosts, told from the traces around (key h)"><input type="checkbox" checked={state.clocks !== ''} onChange={(event) => set({ clocks: event.target.checked ? 'corrected' : null })} /> clocks set right</label>
+        )}
         {state.mode && trace.critical_path.mode !== state.mode && <span className="chip warning">shown by the rule of {trace.critical_path.mode}</span>}
         <select aria-label="Critical path by the rule of" title="By whose rule the critical path is found" value={state.mode} onChange={(event) => set({ mode: event.target.value || null })}>
           {MODES.map(([value, name]) => <option key={name} value={value}>{name} path</option>)}
         </select>
       </div>
     </header>
+  );
+}
+
+/** What is known of the hosts' clocks, where they differ. */
+function Clocks({ clocks }: { clocks: TraceColumns['clocks'] }) {
+  if (!clocks.corrected && clocks.impossible === 0) return null;
+  const spans = `${count(clocks.impossible)} ${clocks.impossible === 1 ? 'span' : 'spans'}`;
+  if (!clocks.corrected) return <p className="small soft" role="note">The times of {spans} cannot be true: clocks of hosts differ. They are shown as they were written.</p>;
+  return (
+    <p className="small soft" role="note">
+      {clocks.hosts.length === 0 && `By ${count(clocks.traces)} traces around, these hosts’ clocks may agree: nothing was moved.`}
+      {clocks.hosts.length > 0 && `Set right by ${count(clocks.traces)} traces around: `}
+      {clocks.hosts.slice(0, 6).map((host, at) => (
+        <span key={host.host}>{at > 0 && ', '}<b>{host.host}</b> {host.offset_ns > 0 ? '+' : '−'}{duration(Math.abs(host.offset_ns))}{!host.shared && ' (by this trace alone)'}</span>
+      ))}
+      {clocks.hosts.length > 6 && `, and ${clocks.hosts.length - 6} more hosts`}
+      {clocks.impossible > 0 && `; the times of ${spans} still cannot be true`}
+    </p>
   );
 }

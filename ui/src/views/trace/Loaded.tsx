@@ -46,7 +46,7 @@ export function Loaded({ trace, model, place, error }: Properties) {
   }, []);
   const kinds = useLoaded(`kinds ${trace.trace_id}`, (signal) => traceKinds(trace.trace_id, signal));
   const wantsEvents = state.hasEvents || state.view === 'events';
-  const events = useLoaded(`events ${trace.trace_id} ${wantsEvents}`, (signal) => (wantsEvents ? traceEvents(trace.trace_id, signal) : Promise.resolve(undefined)));
+  const events = useLoaded(`events ${trace.trace_id} ${wantsEvents} ${state.clocks}`, (signal) => (wantsEvents ? traceEvents(trace.trace_id, state.clocks, signal) : Promise.resolve(undefined)));
   const below = useMemo(() => (state.isCriticalOnly ? criticalBelow(model) : undefined), [model, state.isCriticalOnly]);
   const rows = useMemo(
     () => rowsOf(model, { closed: state.closed, open: state.open, only: below, events: state.hasEvents ? events.value : undefined }),
@@ -152,6 +152,7 @@ export function Loaded({ trace, model, place, error }: Properties) {
     t: () => turn('table'),
     l: () => set({ events: state.hasEvents ? null : '1' }),
     x: () => turn('compare'),
+    h: () => set({ clocks: state.clocks ? null : 'corrected' }),
     Escape: () => (state.view !== 'rows' ? turn('rows') : select(-1)),
   });
   const selectedId = state.selected >= 0 ? model.id(state.selected) : '';

@@ -3,14 +3,15 @@ import { traceColumns } from '../../api/client';
 import { useLoaded } from '../../api/load';
 import type { Place } from '../../base/location';
 import { traceModel } from '../../model/trace';
+import { readingOf } from '../../model/traceState';
 import { Link } from '../../widgets/Link';
 import { Ghost } from '../../widgets/States';
 import { Loaded } from './Loaded';
 
 /** One trace: rows, flame graph, totals, events, comparison. */
 export function TracePage({ id, place }: { id: string; place: Place }) {
-  const mode = place.parameters.get('mode') ?? '';
-  const loaded = useLoaded(`${id} ${mode}`, (signal) => traceColumns(id, mode, signal));
+  const reading = readingOf(place);
+  const loaded = useLoaded(`${id} ${reading.mode} ${reading.clocks}`, (signal) => traceColumns(id, reading, signal));
   const model = useMemo(() => (loaded.value ? traceModel(loaded.value) : null), [loaded.value]);
   if (loaded.error && !loaded.value) {
     return (

@@ -10,7 +10,8 @@ use serde_json::{Value as Json, json};
 use spanwise_insight::row::{Names, trace_row};
 use spanwise_model::SpanKind;
 
-use super::{Aggregate, Answer, Read, Seen, WindowParameters, ms, quantile};
+use super::weighted::{Counted, Durations};
+use super::{Aggregate, Answer, Read, Seen, WindowParameters, ms, ms_of};
 use crate::api::{ApiError, App};
 
 #[derive(Debug, Deserialize)]
@@ -54,6 +55,8 @@ struct Place {
 
 struct Kept {
     duration_ns: u64,
+    /// How many traces it stands for.
+    weight: f64,
     failed: bool,
     id: String,
     /// Place, time on the critical path that nothing deeper explains, spans.
@@ -62,8 +65,8 @@ struct Kept {
 
 #[derive(Default)]
 struct Shape {
-    durations: Vec<u64>,
-    errors: u64,
+    durations: Vec<(u64, f64)>,
+    errors: f64,
     example: String,
     picture: Vec<Json>,
 }
@@ -135,12 +138,14 @@ impl Entry {
         if group.len() < ENOUGH {
             return json!({"traces": group.len(), "need": ENOUGH, "nodes": []});
         }
-        let count = group.len() as f64;
-        let mut own = vec![0u64; self.places.len()];
-        let mut spans = vec![0u64; self.places.len()];
-        for (place, ns, calls) in group.iter().flat_map(|kept| &kept.times) {
-            own[*place as usize] += ns;
-            spans[*place as usize] += u64::from(*calls);
+        let count: f64 = group.iter().map(|kept| kept.weight).sum();
+        let mut own = vec![0.0f64; self.places.len()];
+        let mut spans = vec![0.0f64; self.places.len()];
+        for kept in group {
+            for (place, ns, calls) in &kept.times {
+                own[*place as usize] += *ns as f64 * kept.weight;
+                spans[*place as usize] += f64::from(*calls) * kept.weight;
+            }
         }
         // Places stand after those above them.
         let mut total = own.clone();
@@ -151,34 +156,34 @@ impl Entry {
         }
         let mut children: Vec<Vec<usize>> = vec![Vec::new(); self.places.len()];
         let mut open: Vec<(usize, usize)> = Vec::new();
-        for (place, known) in self.places.iter().enumerate().filter(|(place, _)| total[*place] > 0) {
+        for (place, known) in self.places.iter().enumerate().filter(|(place, _)| total[*place] > 0.0) {
             match known.above {
                 Some(above) => children[above as usize].push(place),
                 None => open.push((place, 0)),
             }
         }
-        let mut costs: Vec<u64> = total.iter().copied().filter(|ns| *ns > 0).collect();
-        costs.sort_unstable_by(|a, b| b.cmp(a));
-        let least = costs.get(SHOWN).copied().map_or(0, |ns| ns + 1);
-        let mean_ms = |ns: u64| ms((ns as f64 / count) as u64);
+        let mut costs: Vec<f64> = total.iter().copied().filter(|ns| *ns > 0.0).collect();
+        costs.sort_unstable_by(|a, b| b.total_cmp(a));
+        let too_little = costs.get(SHOWN).copied().unwrap_or(-1.0);
+        let mean_ms = |ns: f64| ms_of(ns / count);
         let mut nodes = Vec::new();
         while let Some((place, depth)) = open.pop() {
-            if total[place] < least {
+            if total[place] <= too_little {
                 continue;
             }
             let known = &self.places[place];
             nodes.push(json!({
                 "depth": depth, "service": known.service, "operation": known.operation, "is_call": known.is_call,
                 "own_ms": mean_ms(own[place]), "total_ms": mean_ms(total[place]),
-                "calls": (spans[place] as f64 / count * 100.0).round() / 100.0,
+                "calls": (spans[place] / count * 100.0).round() / 100.0,
             }));
-            children[place].sort_by_key(|child| (total[*child], std::cmp::Reverse(*child)));
+            children[place].sort_by(|a, b| total[*a].total_cmp(&total[*b]).then_with(|| b.cmp(a)));
             open.extend(children[place].iter().map(|child| (*child, depth + 1)));
         }
-        let sum: u64 = group.iter().map(|kept| kept.duration_ns).sum();
+        let sum: f64 = group.iter().map(|kept| kept.duration_ns as f64 * kept.weight).sum();
         let examples: Vec<&str> = group.iter().rev().take(5).map(|kept| kept.id.as_str()).collect();
         json!({
-            "traces": group.len(), "mean_ms": mean_ms(sum), "nodes": nodes, "examples": examples,
+            "traces": count.round() as u64, "traces_seen": group.len(), "mean_ms": mean_ms(sum), "nodes": nodes, "examples": examples,
             "from_ms": ms(group.first().map_or(0, |kept| kept.duration_ns)),
             "to_ms": ms(group.last().map_or(0, |kept| kept.duration_ns)),
         })
@@ -218,53 +223,63 @@ impl Aggregate for Entry {
         let id = seen.trace.spans[root].span.trace_id.to_string();
         let failed = seen.facts.error_count > 0;
         let duration_ns = seen.facts.duration_ns;
+        let weight = seen.weight.count;
         if let Some(row) = trace_row(seen.trace, &mut self.names) {
             let shape = self.shapes.entry(row.shape).or_default();
             if shape.example.is_empty() {
                 shape.example.clone_from(&id);
                 shape.picture = picture(seen, root);
             }
-            shape.durations.push(duration_ns);
-            shape.errors += u64::from(failed);
+            shape.durations.push((duration_ns, weight));
+            shape.errors += if failed { weight } else { 0.0 };
         }
         let times = self.times(seen, root);
-        self.kept.push(Kept { duration_ns, failed, id, times });
+        self.kept.push(Kept { duration_ns, weight, failed, id, times });
     }
 
     fn finish(mut self, read: &Read) -> Json {
         self.kept.sort_by(|a, b| a.duration_ns.cmp(&b.duration_ns).then_with(|| a.id.cmp(&b.id)));
-        let durations: Vec<u64> = self.kept.iter().map(|kept| kept.duration_ns).collect();
-        let of = |q| quantile(&durations, q);
+        let mut durations: Durations = self.kept.iter().map(|kept| (kept.duration_ns, kept.weight)).collect();
+        let of = durations.sorted();
         let between = |low: u64, high: u64| -> Vec<&Kept> {
             self.kept.iter().filter(|kept| (low..=high).contains(&kept.duration_ns)).collect()
         };
-        let typical = self.tree(&between(of(0.25), of(0.75)));
+        let typical = self.tree(&between(of.at(0.25), of.at(0.75)));
         // The slowest hundredth, or as many as make a group.
-        let slow = (self.kept.len() / 100).max(ENOUGH).min(self.kept.len());
+        let mut count = Counted::default();
+        self.kept.iter().enumerate().for_each(|(number, kept)| count.add(number, kept.weight));
+        let mut room = count.adjusted() / 100.0;
+        let is_slow = |kept: &&Kept| {
+            room -= kept.weight;
+            room > -1e-6
+        };
+        let slow = self.kept.iter().rev().take_while(is_slow).count().max(ENOUGH).min(self.kept.len());
         let slowest: Vec<&Kept> = self.kept.iter().skip(self.kept.len() - slow).collect();
         let slowest = self.tree(&slowest);
-        let errors = self.kept.iter().filter(|kept| kept.failed).count();
-        let count = self.kept.len();
+        let errors: f64 = self.kept.iter().filter(|kept| kept.failed).map(|kept| kept.weight).sum();
         let all_shapes = self.shapes.len();
-        let median = of(0.5);
+        let median = of.at(0.5);
         let mut shapes: Vec<(u64, Shape)> = std::mem::take(&mut self.shapes).into_iter().collect();
-        for (_, shape) in &mut shapes {
-            shape.durations.sort_unstable();
-        }
         // Harm: how much longer than the median it takes, in all.
-        let harm = |shape: &Shape| shape.durations.iter().map(|ns| ns.saturating_sub(median)).sum::<u64>();
-        shapes.sort_by(|a, b| harm(&b.1).cmp(&harm(&a.1)).then_with(|| a.0.cmp(&b.0)));
+        let harm = |shape: &Shape| {
+            shape.durations.iter().map(|(ns, weight)| ns.saturating_sub(median) as f64 * weight).sum::<f64>()
+        };
+        shapes.sort_by(|a, b| harm(&b.1).total_cmp(&harm(&a.1)).then_with(|| a.0.cmp(&b.0)));
         let shapes = shapes.into_iter().take(SHAPES).map(|(hash, shape)| {
-            let of = |q| ms(quantile(&shape.durations, q));
+            let harm_ms = ms_of(harm(&shape));
+            let (seen, traces) = (shape.durations.len(), shape.durations.iter().map(|(_, weight)| weight).sum::<f64>());
+            let mut durations: Durations = shape.durations.into_iter().collect();
+            let of = durations.sorted();
             json!({
-                "shape": format!("{hash:016x}"), "traces": shape.durations.len(), "errors": shape.errors,
-                "p50_ms": of(0.5), "p95_ms": of(0.95), "max_ms": of(1.0), "example": shape.example,
-                "harm_ms": ms(harm(&shape)), "picture": shape.picture,
+                "shape": format!("{hash:016x}"), "traces": traces.round() as u64, "traces_seen": seen,
+                "errors": shape.errors.round() as u64, "p50_ms": of.ms(0.5), "p95_ms": of.ms(0.95),
+                "max_ms": of.ms(1.0), "example": shape.example, "harm_ms": harm_ms, "picture": shape.picture,
             })
         });
         json!({
-            "service": self.service, "operation": self.operation, "traces": count, "errors": errors,
-            "p50_ms": ms(median), "p95_ms": ms(of(0.95)), "p99_ms": ms(of(0.99)), "max_ms": ms(of(1.0)),
+            "service": self.service, "operation": self.operation, "traces": count.count(),
+            "traces_seen": count.seen, "sampled": count.is_sampled(), "errors": errors.round() as u64,
+            "p50_ms": ms(median), "p95_ms": of.ms(0.95), "p99_ms": of.ms(0.99), "max_ms": of.ms(1.0),
             "typical": typical, "slowest": slowest, "shapes": shapes.collect::<Json>(), "shapes_in_all": all_shapes,
             "complete": read.complete && !self.left_out,
         })
@@ -273,7 +288,7 @@ impl Aggregate for Entry {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{added, shop};
+    use super::super::tests::{added, one_of_four, shop};
     use super::*;
     use spanwise_model::Trace;
 
@@ -307,6 +322,18 @@ mod tests {
         assert_eq!(json["shapes_in_all"], 2);
         assert_eq!((&json["shapes"][0]["traces"], &json["shapes"][0]["errors"]), (&json!(3), &json!(3)));
         assert_eq!(json["shapes"][0]["picture"][1], json!([1, 0.1, 0.8, "gateway", false]));
+    }
+
+    #[test]
+    fn trees_and_shapes_weigh_traces_by_what_they_stand_for() {
+        let mut traces: Vec<Trace> = (1..=10).map(|id| one_of_four(shop(id, 1, 1, false))).collect();
+        traces.extend((11..=20).map(|id| shop(id, 1, 6, true)));
+        let json = of(&traces);
+        assert_eq!((&json["traces"], &json["traces_seen"], &json["errors"]), (&json!(50), &json!(20), &json!(10)));
+        // Four fifths of all took 100 ms.
+        assert_eq!((&json["p50_ms"], &json["typical"]["mean_ms"]), (&json!(100.0), &json!(100.0)));
+        assert_eq!((&json["typical"]["traces"], &json["typical"]["traces_seen"]), (&json!(40), &json!(10)));
+        assert_eq!(json["shapes"][1]["traces"], 40);
     }
 
     #[test]

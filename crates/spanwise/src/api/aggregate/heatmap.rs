@@ -7,7 +7,8 @@ use serde_json::{Value as Json, json};
 use spanwise_model::TraceId;
 use std::collections::BTreeMap;
 
-use super::{Aggregate, Answer, Read, Seen, Window, WindowParameters, quantile};
+use super::weighted::{Counted, Durations};
+use super::{Aggregate, Answer, Read, Seen, Window, WindowParameters};
 use crate::api::App;
 
 const COLUMNS: usize = 72;
@@ -41,20 +42,36 @@ pub async fn answer(State(app): State<App>, Query(parameters): Query<Parameters>
     for trace in &found.traces {
         if (window.from..=window.to).contains(&trace.start_unix_nano) {
             let failed = trace.error_count > 0;
-            heatmap.dots.push((trace.start_unix_nano, trace.duration_ns, failed, trace.trace_id));
+            heatmap.dots.push(Dot {
+                start_unix_nano: trace.start_unix_nano,
+                duration_ns: trace.duration_ns,
+                failed,
+                id: trace.trace_id,
+                weight: trace.weight,
+            });
         }
     }
     let complete = found.complete && found.traces.len() < QUERIED;
-    let read = Read { traces: found.traces.len(), spans: found.inspected_spans, complete };
+    let adjusted = found.traces.iter().map(|trace| trace.weight).sum();
+    let read = Read { traces: found.traces.len(), adjusted, spans: found.inspected_spans, complete };
     Ok(axum::Json(heatmap.finish(&read)))
+}
+
+/// One trace.
+struct Dot {
+    start_unix_nano: u64,
+    duration_ns: u64,
+    failed: bool,
+    id: TraceId,
+    /// How many it stands for.
+    weight: f64,
 }
 
 pub struct Heatmap {
     window: Window,
     service: String,
     operation: String,
-    /// Start, duration, whether a span failed, id.
-    dots: Vec<(u64, u64, bool, TraceId)>,
+    dots: Vec<Dot>,
     left_out: u8,
 }
 
@@ -75,34 +92,44 @@ impl Aggregate for Heatmap {
         {
             return;
         }
-        self.dots.push((seen.facts.start_unix_nano, seen.facts.duration_ns, seen.facts.error_count > 0, id));
+        self.dots.push(Dot {
+            start_unix_nano: seen.facts.start_unix_nano,
+            duration_ns: seen.facts.duration_ns,
+            failed: seen.facts.error_count > 0,
+            id,
+            weight: seen.weight.count,
+        });
         while self.dots.len() > MOST && self.left_out != u8::MAX {
             self.left_out = self.left_out << 1 | 1;
             let left_out = self.left_out;
-            self.dots.retain(|(.., id)| id.0[15] & left_out == 0);
+            self.dots.retain(|dot| dot.id.0[15] & left_out == 0);
         }
     }
 
     fn finish(mut self, read: &Read) -> Json {
-        self.dots.sort_unstable_by_key(|(start, _, _, id)| (*start, *id));
-        let mut durations: Vec<u64> = self.dots.iter().map(|(_, duration, ..)| *duration).collect();
-        durations.sort_unstable();
-        let edges = edges(durations.first().copied().unwrap_or(0), durations.last().copied().unwrap_or(0));
-        let mut cells: BTreeMap<(usize, usize), (u64, u64, TraceId)> = BTreeMap::new();
-        for (start, duration, failed, id) in &self.dots {
-            let row = edges.partition_point(|edge| edge <= duration).saturating_sub(1).min(edges.len() - 2);
-            let cell = cells.entry((self.window.part(*start, COLUMNS), row)).or_insert((0, 0, *id));
-            cell.0 += 1;
-            cell.1 += u64::from(*failed);
+        self.dots.sort_unstable_by_key(|dot| (dot.start_unix_nano, dot.id));
+        let mut durations: Durations = self.dots.iter().map(|dot| (dot.duration_ns, dot.weight)).collect();
+        let of = durations.sorted();
+        let edges = edges(of.first(), of.last());
+        let mut cells: BTreeMap<(usize, usize), (f64, f64, TraceId)> = BTreeMap::new();
+        let mut count = Counted::default();
+        for (number, dot) in self.dots.iter().enumerate() {
+            let row = edges.partition_point(|edge| *edge <= dot.duration_ns).saturating_sub(1).min(edges.len() - 2);
+            let column = self.window.part(dot.start_unix_nano, COLUMNS);
+            let cell = cells.entry((column, row)).or_insert((0.0, 0.0, dot.id));
+            cell.0 += dot.weight;
+            cell.1 += if dot.failed { dot.weight } else { 0.0 };
+            count.add(number, dot.weight);
         }
-        let cells = cells
-            .into_iter()
-            .map(|((column, row), (count, errors, example))| json!([column, row, count, errors, example.to_string()]));
-        let of = |q| quantile(&durations, q);
+        let cells = cells.into_iter().map(|((column, row), (count, errors, example))| {
+            json!([column, row, count.round() as u64, errors.round() as u64, example.to_string()])
+        });
         json!({
             "from_unix_nano": self.window.from.to_string(), "to_unix_nano": self.window.to.to_string(),
             "columns": COLUMNS, "edges_ns": edges, "cells": cells.collect::<Json>(),
-            "traces": self.dots.len(), "p50_ns": of(0.5), "p95_ns": of(0.95), "p99_ns": of(0.99),
+            "traces": count.count(), "traces_seen": count.seen, "sampled": count.is_sampled(),
+            "traces_between": count.between().map(|(low, high)| [low.round() as u64, high.round() as u64]),
+            "p50_ns": of.at(0.5), "p95_ns": of.at(0.95), "p99_ns": of.at(0.99),
             "complete": read.complete && self.left_out == 0,
         })
     }
@@ -127,7 +154,7 @@ fn edges(shortest: u64, longest: u64) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{added, shop};
+    use super::super::tests::{added, one_of_four, shop};
     use super::*;
 
     #[test]
@@ -142,6 +169,16 @@ mod tests {
         let row = cells[1][1].as_u64().unwrap() as usize;
         assert!(edges[row].as_u64().unwrap() <= 3_000_000_000 && 3_000_000_000 < edges[row + 1].as_u64().unwrap());
         assert_eq!((&json["traces"], &json["p50_ns"]), (&json!(3), &json!(100_000_000)));
+        assert_eq!((&json["sampled"], &json["traces_between"]), (&json!(false), &Json::Null));
+    }
+
+    #[test]
+    fn cells_count_traces_as_often_as_they_stand_for_others() {
+        let window = Window { from: 0, to: 72_000_000_000 };
+        let traces = [one_of_four(shop(1, 0, 1, true)), shop(2, 500, 1, false)];
+        let json = added(Heatmap::new(window, String::new(), String::new()), &traces);
+        assert_eq!((&json["cells"][0][2], &json["cells"][0][3]), (&json!(5), &json!(4)));
+        assert_eq!((&json["traces"], &json["traces_seen"], &json["sampled"]), (&json!(5), &json!(2), &json!(true)));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use spanwise_insight::trace_facts;
 use spanwise_model::{SpanKind, Trace, TraceId};
 use spanwise_wire::decode_trace;
 
-use super::{Aggregate, Answer, Read, Seen, WindowParameters, quantile};
+use super::weighted::Durations;
+use super::{Aggregate, Answer, Read, Seen, WindowParameters};
 use crate::api::trace_json::tree_order;
 use crate::api::{ApiError, App, parse_trace_id};
 
@@ -41,10 +42,10 @@ pub struct Kinds {
     numbers: HashMap<Kind, usize>,
     /// Number of each span's kind, in the order in which the page has the spans.
     of_span: Vec<Option<usize>>,
-    durations: Vec<Vec<u64>>,
+    durations: Vec<Durations>,
     entry: Option<Kind>,
     duration_ns: u64,
-    entries: Vec<(u64, TraceId)>,
+    entries: Vec<(u64, TraceId, f64)>,
 }
 
 impl Kinds {
@@ -71,7 +72,7 @@ impl Kinds {
             .collect();
         Self {
             id: trace.spans.first().map(|span| span.span.trace_id),
-            durations: vec![Vec::new(); numbers.len()],
+            durations: vec![Durations::default(); numbers.len()],
             numbers,
             of_span,
             entry: facts.root.map(kind),
@@ -88,39 +89,40 @@ impl Aggregate for Kinds {
             if let Some(durations) = self.numbers.get(&kind).and_then(|number| self.durations.get_mut(*number))
                 && durations.len() < SPANS
             {
-                durations.push(span.span.duration_ns());
+                durations.push(span.span.duration_ns(), seen.span_weight(place));
             }
             if seen.facts.root == Some(place) && self.entry.as_ref() == Some(&kind) && self.entries.len() < SPANS {
-                self.entries.push((seen.facts.duration_ns, span.span.trace_id));
+                self.entries.push((seen.facts.duration_ns, span.span.trace_id, seen.weight.count));
             }
         }
     }
 
     fn finish(mut self, read: &Read) -> Json {
         let kinds = self.durations.iter_mut().map(|durations| {
-            durations.sort_unstable();
-            let quantiles = SHARES.map(|share| quantile(durations, share));
-            match durations.len() {
+            let count = durations.len();
+            let of = durations.sorted();
+            let quantiles = SHARES.map(|share| of.at(share));
+            match count {
                 count if count < ENOUGH => json!({"spans": count, "need": ENOUGH}),
                 count => json!({"spans": count, "quantiles_ns": quantiles}),
             }
         });
         let kinds: Vec<Json> = kinds.collect();
-        self.entries.sort_unstable();
-        let durations: Vec<u64> = self.entries.iter().map(|(duration, _)| *duration).collect();
-        let below = durations.partition_point(|duration| *duration < self.duration_ns);
-        let others: Vec<_> = self.entries.iter().filter(|(_, id)| Some(*id) != self.id).collect();
+        self.entries.sort_unstable_by_key(|(duration, id, _)| (*duration, *id));
+        let mut durations: Durations = self.entries.iter().map(|(duration, _, weight)| (*duration, *weight)).collect();
+        let count = durations.len();
+        let of = durations.sorted();
+        let others: Vec<_> = self.entries.iter().filter(|(_, id, _)| Some(*id) != self.id).collect();
         let typical = others
             .get(others.len() / 2)
-            .map(|(duration, id)| json!({"trace_id": id.to_string(), "duration_ns": duration}));
+            .map(|(duration, id, _)| json!({"trace_id": id.to_string(), "duration_ns": duration}));
         json!({
             "shares": SHARES, "kinds": kinds, "of_span": self.of_span,
             "entry": {
-                "traces": durations.len(), "need": ENOUGH, "p50_ns": quantile(&durations, 0.5),
-                "p95_ns": quantile(&durations, 0.95),
-                "percentile": (below as f64 / durations.len().max(1) as f64 * 100.0).round(),
+                "traces": count, "need": ENOUGH, "p50_ns": of.at(0.5), "p95_ns": of.at(0.95),
+                "percentile": (of.share_below(self.duration_ns) * 100.0).round(),
             },
-            "typical": typical.filter(|_| durations.len() >= ENOUGH),
+            "typical": typical.filter(|_| count >= ENOUGH),
             "traces": read.traces, "complete": read.complete,
         })
     }

@@ -8,7 +8,8 @@ use axum::extract::{Query, State};
 use serde_json::{Value as Json, json};
 use spanwise_insight::calls::Category;
 
-use super::{Aggregate, Answer, Read, Seen, WindowParameters, ms, quantile};
+use super::weighted::{Counted, Durations};
+use super::{Aggregate, Answer, Read, Seen, WindowParameters, ms_of};
 use crate::api::App;
 
 pub async fn answer(State(app): State<App>, Query(parameters): Query<WindowParameters>) -> Answer {
@@ -44,12 +45,22 @@ type Node = (Kind, String);
 
 #[derive(Default)]
 struct Calls {
-    durations: Vec<u64>,
-    errors: u64,
-    critical_ns: u64,
-    traces: u64,
+    count: Counted,
+    durations: Durations,
+    errors: f64,
+    critical_ns: f64,
+    traces: f64,
     last_trace: usize,
     system: Option<String>,
+}
+
+impl Calls {
+    fn add(&mut self, seen: &Seen<'_>, place: usize) {
+        let weight = seen.span_weight(place);
+        self.count.add(seen.number, weight);
+        self.durations.push(seen.trace.spans[place].span.duration_ns(), weight);
+        self.errors += if seen.is_error(place) { weight } else { 0.0 };
+    }
 }
 
 #[derive(Default)]
@@ -58,9 +69,8 @@ pub struct Map {
     nodes: Vec<Calls>,
     edges: BTreeMap<(usize, usize), Calls>,
     /// Own time of the services in which traces begin.
-    entry_ns: u64,
+    entry_ns: f64,
     left_out: u64,
-    trace: usize,
 }
 
 impl Map {
@@ -77,14 +87,12 @@ impl Map {
         Some(self.nodes.len() - 1)
     }
 
-    fn called(&mut self, edge: (usize, usize), duration_ns: u64, failed: bool) {
-        let trace = self.trace;
+    fn called(&mut self, edge: (usize, usize), seen: &Seen<'_>, place: usize) {
         let edge = self.edges.entry(edge).or_default();
-        edge.durations.push(duration_ns);
-        edge.errors += u64::from(failed);
-        if edge.last_trace != trace {
-            edge.last_trace = trace;
-            edge.traces += 1;
+        edge.add(seen, place);
+        if edge.last_trace != seen.number {
+            edge.last_trace = seen.number;
+            edge.traces += seen.weight.count;
         }
     }
 }
@@ -102,22 +110,18 @@ fn silent<'a>(seen: &'a Seen<'_>, place: usize) -> Option<(Kind, &'a str)> {
 
 impl Aggregate for Map {
     fn add(&mut self, seen: &Seen<'_>) {
-        self.trace += 1;
         // By which edge the span's service was entered; none for where the trace begins.
         let mut entered: Vec<Option<(usize, usize)>> = vec![None; seen.trace.spans.len()];
         for place in seen.parents_first() {
             let service = seen.service(place);
             let Some(node) = self.node(Kind::Service, service) else { continue };
             let parent = seen.facts.tree.parent[place];
-            let span = &seen.trace.spans[place].span;
-            let (duration_ns, failed) = (span.duration_ns(), seen.is_error(place));
             entered[place] = parent.and_then(|parent| entered[parent]);
             if seen.enters(place) {
-                self.nodes[node].durations.push(duration_ns);
-                self.nodes[node].errors += u64::from(failed);
+                self.nodes[node].add(seen, place);
                 if let Some(caller) = parent.and_then(|parent| self.node(Kind::Service, seen.service(parent))) {
                     entered[place] = Some((caller, node));
-                    self.called((caller, node), duration_ns, failed);
+                    self.called((caller, node), seen, place);
                 }
             }
             let mut charged = entered[place];
@@ -135,13 +139,12 @@ impl Aggregate for Map {
                     && let Some(callee) = self.node(kind, name)
                 {
                     charged = Some((node, callee));
-                    self.nodes[callee].durations.push(duration_ns);
-                    self.nodes[callee].errors += u64::from(failed);
+                    self.nodes[callee].add(seen, place);
                     self.nodes[callee].system = seen.calls[place].system.clone();
-                    self.called((node, callee), duration_ns, failed);
+                    self.called((node, callee), seen, place);
                 }
             }
-            let critical_ns = seen.facts.spans[place].critical_ns;
+            let critical_ns = seen.facts.spans[place].critical_ns as f64 * seen.weight.count;
             match charged {
                 Some(edge) => {
                     self.edges.entry(edge).or_default().critical_ns += critical_ns;
@@ -162,11 +165,11 @@ impl Aggregate for Map {
             names[*number] = name(node);
         }
         let numbers = |calls: &mut Calls| {
-            calls.durations.sort_unstable();
-            let of = |q| ms(quantile(&calls.durations, q));
+            let of = calls.durations.sorted();
             json!({
-                "calls": calls.durations.len(), "errors": calls.errors, "critical_ms": ms(calls.critical_ns),
-                "p50_ms": of(0.5), "p95_ms": of(0.95), "p99_ms": of(0.99),
+                "calls": calls.count.count(), "calls_seen": calls.count.seen, "errors": calls.errors.round() as u64,
+                "critical_ms": ms_of(calls.critical_ns),
+                "p50_ms": of.ms(0.5), "p95_ms": of.ms(0.95), "p99_ms": of.ms(0.99),
             })
         };
         let nodes: Vec<Json> = self
@@ -190,21 +193,32 @@ impl Aggregate for Map {
                 let mut json = numbers(calls);
                 json["from"] = json!(names[*from]);
                 json["to"] = json!(names[*to]);
-                json["traces"] = json!(calls.traces);
+                json["traces"] = json!(calls.traces.round() as u64);
                 json
             })
             .collect();
-        json!({
-            "nodes": nodes, "edges": edges, "entry_ms": ms(self.entry_ns), "left_out": self.left_out,
-            "traces": read.traces, "spans": read.spans, "complete": read.complete,
-        })
+        let mut answer = json!({
+            "nodes": nodes, "edges": edges, "entry_ms": ms_of(self.entry_ns), "left_out": self.left_out,
+            "traces": read.adjusted.round() as u64,
+        });
+        read.put(&mut answer);
+        answer
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{added, shop};
+    use super::super::tests::{added, one_of_four, shop};
     use super::*;
+
+    #[test]
+    fn calls_count_as_often_as_their_traces_stand_for_others() {
+        let json = added(Map::default(), &[one_of_four(shop(1, 0, 1, true)), shop(2, 1_000, 1, false)]);
+        let cart = &json["edges"].as_array().unwrap().iter().find(|edge| edge["to"] == "service:cart").unwrap();
+        assert_eq!((&cart["calls"], &cart["calls_seen"], &cart["errors"]), (&json!(5), &json!(2), &json!(4)));
+        assert_eq!((&cart["traces"], &cart["critical_ms"]), (&json!(5), &json!(150.0)));
+        assert_eq!((&json["traces"], &json["traces_read"], &json["sampled"]), (&json!(5), &json!(2), &json!(true)));
+    }
 
     #[test]
     fn critical_time_stands_on_the_edge_by_which_it_was_entered() {

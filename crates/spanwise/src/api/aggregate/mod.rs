@@ -1,11 +1,13 @@
 //! What the page shows of many traces at once: every trace that started in a window is read once and added up.
-//! Each file is one address. Answers count traces or requests, and say when the time for reading ran out.
+//! Each file is one address. Answers count traces or requests as often as they stand for others that were sampled away,
+//! and say so; and they say when the time for reading ran out.
 
 pub mod entry;
 pub mod heatmap;
 pub mod kinds;
 pub mod map;
 pub mod services;
+mod weighted;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,8 +18,9 @@ use axum::Router;
 use axum::routing::get;
 use parking_lot::Mutex;
 use serde::Deserialize;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use spanwise_insight::calls::{Call, call};
+use spanwise_insight::weight::{TraceWeight, of_trace_state};
 use spanwise_insight::{TraceFacts, trace_facts};
 use spanwise_model::Trace;
 use spanwise_query::Budget;
@@ -76,11 +79,19 @@ pub struct Seen<'a> {
     pub trace: &'a Trace,
     pub facts: &'a TraceFacts,
     pub calls: &'a [Call],
+    pub weight: TraceWeight,
+    /// Its number among those that were read.
+    pub number: usize,
 }
 
 impl Seen<'_> {
     pub fn service(&self, place: usize) -> &str {
         self.trace.spans[place].resource.service_name()
+    }
+
+    /// For how many spans this one stands.
+    pub fn span_weight(&self, place: usize) -> f64 {
+        self.weight.of_span(of_trace_state(&self.trace.spans[place].span.trace_state))
     }
 
     pub fn is_error(&self, place: usize) -> bool {
@@ -104,11 +115,32 @@ impl Seen<'_> {
     }
 }
 
+#[derive(Debug, Default)]
 pub struct Read {
     pub traces: usize,
+    /// How many traces those stand for.
+    pub adjusted: f64,
     pub spans: u64,
     /// False when time ran out before every trace was read.
     pub complete: bool,
+}
+
+impl Read {
+    /// Counts a trace as read.
+    fn note(&mut self, trace: &Trace, weight: &TraceWeight) {
+        self.traces += 1;
+        self.adjusted += weight.count;
+        self.spans += trace.spans.len() as u64;
+    }
+
+    /// Adds to an answer what it was made of.
+    pub fn put(&self, answer: &mut Json) {
+        answer["traces_read"] = json!(self.traces);
+        answer["adjusted"] = json!((self.adjusted * 10.0).round() / 10.0);
+        answer["sampled"] = json!(self.adjusted > self.traces as f64 + 1e-6);
+        answer["spans"] = json!(self.spans);
+        answer["complete"] = json!(self.complete);
+    }
 }
 
 /// Adds up traces; order of arrival must not show.
@@ -185,7 +217,7 @@ fn read<A: Aggregate>(
     mut into: A,
 ) -> Result<Json, ApiError> {
     let started = Instant::now();
-    let mut read = Read { traces: 0, spans: 0, complete: true };
+    let mut read = Read { complete: true, ..Read::default() };
     for (number, batch) in snapshot.traces(window.from, window.to).map_err(ApiError::internal)?.enumerate() {
         let batch = batch.map_err(ApiError::internal)?;
         let start = batch.spans().iter().map(|span| span.start_unix_nano).min().unwrap_or(0);
@@ -193,9 +225,9 @@ fn read<A: Aggregate>(
             let trace = decode_trace(&[batch]);
             let facts = trace_facts(&trace);
             let calls: Vec<Call> = trace.spans.iter().map(call).collect();
-            read.traces += 1;
-            read.spans += trace.spans.len() as u64;
-            into.add(&Seen { trace: &trace, facts: &facts, calls: &calls });
+            let weight = TraceWeight::of(&trace);
+            read.note(&trace, &weight);
+            into.add(&Seen { trace: &trace, facts: &facts, calls: &calls, weight, number: read.traces });
         }
         if number % 64 == 63 && (budget.cancelled.load(Ordering::Relaxed) || started.elapsed() > budget.time) {
             read.complete = false;
@@ -205,14 +237,12 @@ fn read<A: Aggregate>(
     Ok(into.finish(&read))
 }
 
-/// The `q`-th of values in ascending order, by nearest rank; 0 of none.
-pub fn quantile(sorted: &[u64], q: f64) -> u64 {
-    let rank = (q * sorted.len() as f64).ceil().max(1.0) as usize;
-    sorted.get(rank - 1).or(sorted.last()).copied().unwrap_or(0)
+pub fn ms(ns: u64) -> f64 {
+    ms_of(ns as f64)
 }
 
-pub fn ms(ns: u64) -> f64 {
-    (ns as f64 / 1e3).round() / 1e3
+pub fn ms_of(ns: f64) -> f64 {
+    (ns / 1e3).round() / 1e3
 }
 
 #[cfg(test)]
@@ -258,14 +288,21 @@ pub mod tests {
     }
 
     pub fn added<A: Aggregate>(mut into: A, traces: &[Trace]) -> Json {
-        let mut spans = 0;
+        let mut read = Read { complete: true, ..Read::default() };
         for trace in traces {
             let facts = trace_facts(trace);
             let calls: Vec<Call> = trace.spans.iter().map(call).collect();
-            spans += trace.spans.len() as u64;
-            into.add(&Seen { trace, facts: &facts, calls: &calls });
+            let weight = TraceWeight::of(trace);
+            read.note(trace, &weight);
+            into.add(&Seen { trace, facts: &facts, calls: &calls, weight, number: read.traces });
         }
-        into.finish(&Read { traces: traces.len(), spans, complete: true })
+        into.finish(&read)
+    }
+
+    /// The same trace, kept with a probability of one in four.
+    pub fn one_of_four(mut trace: Trace) -> Trace {
+        trace.spans.iter_mut().for_each(|span| span.span.trace_state = "ot=th:c".to_owned());
+        trace
     }
 
     /// A gateway asks a cart, which asks its database and a host that sends no spans.
@@ -282,12 +319,6 @@ pub mod tests {
                 (5, 3, "cart", "http prices.example", Client, at(50), at(70), false),
             ],
         )
-    }
-
-    #[test]
-    fn quantiles_are_by_nearest_rank() {
-        assert_eq!(quantile(&[], 0.5), 0);
-        assert_eq!((quantile(&[1, 2, 3, 4], 0.5), quantile(&[1, 2, 3, 4], 0.99), quantile(&[7], 0.0)), (2, 4, 7));
     }
 
     #[test]

@@ -25,6 +25,7 @@ missing=
 command -v javac >/dev/null || missing="$missing default-jdk-headless"
 command -v mvn >/dev/null || missing="$missing maven"
 command -v npm >/dev/null || missing="$missing nodejs npm"
+command -v redis-server >/dev/null || missing="$missing redis-server"
 python3 -m venv --help >/dev/null 2>&1 || missing="$missing python3-venv python3-pip"
 if [ -n "$missing" ]; then
     # shellcheck disable=SC2086
@@ -35,8 +36,8 @@ step 'page: types, lint, walls, build' scripts/ui.sh
 step 'formatting' cargo fmt --all --check
 step 'clippy' cargo clippy --quiet --profile ci --workspace --all-targets -- -D warnings
 step 'tests' cargo test --quiet --profile ci --workspace
-# Builds SQLite, which nothing else needs.
-step 'payment service in Rust' cargo test --quiet --profile ci -p rust-shop --features sqlite
+# Builds SQLite and librdkafka, which nothing else needs.
+step 'payment service in Rust, layers of its libraries' cargo test --quiet --profile ci -p rust-shop --features full
 
 step 'browser' scripts/browser.sh
 

@@ -16,6 +16,11 @@ pub fn record_error<E: Error + ?Sized>(error: &E) {
 }
 
 pub(crate) fn record(span: &SpanRef<'_>, kind: &str, message: String, causes: String) {
+    record_as(span, kind, kind.to_owned(), message, causes);
+}
+
+/// With an `error.type` that tells more than the type's name: a code of the other side.
+pub(crate) fn record_as(span: &SpanRef<'_>, kind: &str, error_type: String, message: String, causes: String) {
     if !span.is_recording() {
         return;
     }
@@ -25,7 +30,7 @@ pub(crate) fn record(span: &SpanRef<'_>, kind: &str, message: String, causes: St
         attributes.push(KeyValue::new("exception.stacktrace", format!("{kind}: {message}\n{causes}")));
     }
     span.add_event("exception", attributes);
-    span.set_attribute(KeyValue::new("error.type", kind.to_owned()));
+    span.set_attribute(KeyValue::new("error.type", error_type));
     span.set_status(Status::error(message));
 }
 

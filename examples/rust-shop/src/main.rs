@@ -1,7 +1,13 @@
 //! The demo shop's payment service, in Rust: `PAYMENT=rust examples/shop/run.sh PORT` uses it.
 //!
-//! All that makes it appear in traces: `init`, one layer, `send_traced`, `traced` around statements, and spans around
-//! its own work.
+//! All that makes it appear in traces: `init`, one layer, `send_traced`, `traced` pools and connections, and spans around
+//! its own work. With features `redis` and `kafka`, and `REDIS_URL` and `KAFKA` in the environment, it also counts
+//! payments in Redis and announces them on a topic.
+
+#[cfg(feature = "kafka")]
+mod broker;
+#[cfg(feature = "redis")]
+mod counts;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -14,8 +20,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value as JsonValue, json};
 use spanwise_sdk::RecordError;
-use spanwise_sdk::layers::database::{Statement, traced};
-use spanwise_sdk::layers::{SendTraced, ServerLayer};
+use spanwise_sdk::layers::{SendTraced, ServerLayer, TraceSql};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,6 +35,10 @@ struct Shop {
     client: reqwest::Client,
     auth: String,
     is_healthy: bool,
+    #[cfg(feature = "redis")]
+    counts: Option<counts::Counts>,
+    #[cfg(feature = "kafka")]
+    broker: Option<broker::Broker>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -49,6 +58,12 @@ enum PayError {
     Bank(#[from] tokio::time::error::Elapsed),
     #[error("cannot note the payment")]
     Store(#[from] sqlx::Error),
+    #[cfg(feature = "redis")]
+    #[error("cannot count the payment")]
+    Count(#[from] redis::RedisError),
+    #[cfg(feature = "kafka")]
+    #[error("cannot announce the payment")]
+    Announce(#[from] rdkafka::error::KafkaError),
 }
 
 #[tokio::main]
@@ -60,7 +75,18 @@ async fn main() -> anyhow::Result<()> {
         client: reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?,
         auth: variable("AUTH_URL").context("AUTH_URL is not set: where is the auth service?")?,
         is_healthy: variable("SHOP").as_deref() == Some("healthy"),
+        #[cfg(feature = "redis")]
+        counts: match variable("REDIS_URL") {
+            Some(url) => Some(counts::Counts::open(&url).await?),
+            None => None,
+        },
+        #[cfg(feature = "kafka")]
+        broker: variable("KAFKA").map(|brokers| broker::Broker::open(&brokers)).transpose()?,
     };
+    #[cfg(feature = "kafka")]
+    if let Some(broker) = &shop.broker {
+        tokio::spawn(broker.follow_invoices(shop.payments.clone())?);
+    }
     let port = variable("PORT").map_or(Ok(0), |port| port.parse()).context("PORT is not a port")?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     println!("http://{}/pay", listener.local_addr()?);
@@ -80,21 +106,26 @@ async fn main() -> anyhow::Result<()> {
 async fn open() -> anyhow::Result<SqlitePool> {
     let options = SqliteConnectOptions::new().in_memory(true);
     let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
-    sqlx::query("CREATE TABLE payments (id INTEGER PRIMARY KEY, customer TEXT NOT NULL, total REAL NOT NULL)")
-        .execute(&pool)
-        .await?;
+    sqlx::query(
+        "CREATE TABLE payments (id INTEGER PRIMARY KEY, customer TEXT NOT NULL, total REAL NOT NULL, invoiced INTEGER)",
+    )
+    .execute(&pool)
+    .await?;
     Ok(pool)
 }
 
 async fn pay(State(shop): State<Shop>, headers: HeaderMap, Json(order): Json<Order>) -> (StatusCode, Json<JsonValue>) {
     match shop.pay(&headers, &order).await.recorded() {
-        Ok(()) => (StatusCode::OK, Json(json!({ "paid": order.total }))),
+        Ok(()) => {
+            tracing::info!(user = order.user, total = order.total, "paid");
+            (StatusCode::OK, Json(json!({ "paid": order.total })))
+        }
         Err(error) => {
             tracing::warn!(user = order.user, "cannot take the payment: {error}");
             let status = match error {
                 PayError::Unknown => StatusCode::UNAUTHORIZED,
                 PayError::Bank(_) => StatusCode::GATEWAY_TIMEOUT,
-                PayError::Auth(_) | PayError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+                _ => StatusCode::INTERNAL_SERVER_ERROR,
             };
             (status, Json(json!({ "error": error.to_string() })))
         }
@@ -107,9 +138,16 @@ impl Shop {
             self.verify(headers).await?;
         }
         self.charge(order).await?;
-        let sql = "INSERT INTO payments (customer, total) VALUES (?, ?)";
-        let insert = sqlx::query(sql).bind(&order.user).bind(order.total).execute(&self.payments);
-        traced(Statement::new("sqlite", sql), insert).await?;
+        let insert = sqlx::query("INSERT INTO payments (customer, total) VALUES (?, ?)");
+        insert.bind(&order.user).bind(order.total).execute(self.payments.traced()).await?;
+        #[cfg(feature = "redis")]
+        if let Some(counts) = &self.counts {
+            counts.add(&order.user).await?;
+        }
+        #[cfg(feature = "kafka")]
+        if let Some(broker) = &self.broker {
+            broker.announce(order).await?;
+        }
         Ok(())
     }
 

@@ -52,6 +52,22 @@ impl Statement {
         Self { name: operation.to_owned(), attributes }
     }
 
+    /// The text of a command, without its arguments.
+    #[cfg(feature = "redis")]
+    pub(crate) fn text(mut self, text: String) -> Self {
+        self.attributes.push(KeyValue::new("db.query.text", text));
+        self
+    }
+
+    /// How many commands go at once. One alone is no batch.
+    #[cfg(feature = "redis")]
+    pub(crate) fn batch(mut self, count: i64) -> Self {
+        if count > 1 {
+            self.attributes.push(KeyValue::new("db.operation.batch.size", count));
+        }
+        self
+    }
+
     /// The database's name.
     #[must_use]
     pub fn namespace(mut self, name: impl Into<String>) -> Self {
@@ -93,6 +109,16 @@ impl OpenStatement {
     pub(crate) fn failed<E: Error>(&self, error: &E) {
         let causes = crate::errors::chain(error.source());
         crate::errors::record(&self.0.span(), std::any::type_name::<E>(), error.to_string(), causes);
+    }
+
+    /// With the database's own code, where it gave one.
+    #[cfg(any(feature = "sqlx", feature = "redis"))]
+    pub(crate) fn failed_with<E: Error>(&self, error: &E, code: Option<String>) {
+        let Some(code) = code else { return self.failed(error) };
+        let span = self.0.span();
+        span.set_attribute(KeyValue::new("db.response.status_code", code.clone()));
+        let causes = crate::errors::chain(error.source());
+        crate::errors::record_as(&span, std::any::type_name::<E>(), code, error.to_string(), causes);
     }
 }
 

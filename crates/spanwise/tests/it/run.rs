@@ -7,13 +7,13 @@ use std::process::{Command, Stdio};
 use serde_json::Value as Json;
 
 use super::harness::{Server, text};
-use super::run_programs::{Run, command, find, get, is_below, isolate, one, programs, spans, spans_of};
+use super::run_programs::{Run, command, find, get, isolate, one, programs, spans};
 
-fn endpoint(server: &Server) -> String {
+pub fn endpoint(server: &Server) -> String {
     format!("http://127.0.0.1:{}", server.port("otlp_http"))
 }
 
-fn service(home: &Path, server: &Server, name: &str, words: &[&str], variables: &[(&str, String)]) -> Run {
+pub fn service(home: &Path, server: &Server, name: &str, words: &[&str], variables: &[(&str, String)]) -> Run {
     let endpoint = endpoint(server);
     let mut arguments = vec!["--quiet", "--service", name, "--endpoint", &endpoint, "--"];
     arguments.extend(words);
@@ -22,107 +22,6 @@ fn service(home: &Path, server: &Server, name: &str, words: &[&str], variables: 
         command.env(name, value);
     }
     Run::start(&mut command)
-}
-
-fn url(port: u16) -> String {
-    format!("http://127.0.0.1:{port}")
-}
-
-/// Java, Node.js as CommonJS and as ES module, and Python call each other over HTTP and gRPC: one trace, and errors with their
-/// stacks, ids in the programs' own logs, B3 and Jaeger callers, broken callers, and an end by SIGTERM.
-#[test]
-fn programs_of_three_runtimes_make_one_trace() {
-    let home = tempfile::tempdir().unwrap();
-    let server = Server::start(&home.path().join("data"), &[]);
-    let grpc = [("GRPC", "1".to_owned())];
-    let mut audit = service(home.path(), &server, "audit", &["node", "audit.cjs"], &grpc);
-    let audit_url = url(audit.port());
-    let audit_grpc: u16 = audit.wait_for("GRPC", |line| line.strip_prefix("GRPC ")?.parse().ok());
-    let mut price = service(home.path(), &server, "price", &["java", "-jar", "price.jar"], &[("AUDIT_URL", audit_url)]);
-    let price_port = price.port();
-    let python = ["venv/bin/python", "stock.py"];
-    let addresses = [("PRICE_URL", url(price_port)), ("AUDIT_GRPC", format!("127.0.0.1:{audit_grpc}"))];
-    let mut stock = service(home.path(), &server, "stock", &python, &addresses);
-    let stock_port = stock.port();
-    let mut front = service(home.path(), &server, "front", &["node", "front.mjs"], &[("STOCK_URL", url(stock_port))]);
-    let front_port = front.port();
-
-    assert_eq!(get(front_port, "/shop/tea", &[]), (200, "{\"item\":\"tea\",\"price\":\"42\"}".to_owned()));
-    let query = "{ resource.service.name = \"front\" && name = \"GET /shop/:item\" }";
-    let all = spans(&server, query, 10);
-    let chain = [
-        one(&all, "front", "server", "GET /shop/:item"),
-        one(&all, "front", "client", "GET"),
-        one(&all, "stock", "server", "GET /stock/<item>"),
-        one(&all, "stock", "client", "GET"),
-        one(&all, "price", "server", "GET /price"),
-        one(&all, "price", "client", "GET"),
-        one(&all, "audit", "server", "GET"),
-    ];
-    assert_eq!(chain[0]["parent_span_id"], Json::Null);
-    for pair in chain.windows(2) {
-        assert!(is_below(&all, pair[1], pair[0]), "{} below {}", pair[1], pair[0]);
-    }
-    let trace_id = find(&server, query)[0].clone();
-    for run in [&front, &stock, &price] {
-        let log = run.err.lock().unwrap().clone();
-        assert!(log.contains(&trace_id), "{log}");
-    }
-
-    assert_eq!(get(stock_port, "/check", &[]), (200, "checked".to_owned()));
-    let all = spans(&server, "{ name = \"GET /check\" }", 3);
-    let client = one(&all, "stock", "client", "/shop.Audit/Check");
-    assert_eq!(client["parent_span_id"], one(&all, "stock", "server", "GET /check")["span_id"]);
-    assert_eq!(one(&all, "audit", "server", "grpc.shop.Audit/Check")["parent_span_id"], client["span_id"]);
-
-    for (run_port, path, service, what) in [
-        (front_port, "/broken", "front", "front is broken"),
-        (stock_port, "/boom", "stock", "no such item"),
-        (price_port, "/broken", "price", "no price"),
-    ] {
-        // The JDK's server just closes the connection when a handler throws.
-        let _ = super::harness::request(run_port, "GET", path, &[], b"");
-        let query = format!("{{ resource.service.name = \"{service}\" && status = error && name =~ \".*{path}\" }}");
-        let all = spans(&server, &query, 1);
-        let events = all.iter().flat_map(|span| span["events"].as_array().unwrap()).map(|event| &event["attributes"]);
-        let stacks: Vec<String> = events.map(|attributes| attributes["exception.stacktrace"].to_string()).collect();
-        assert!(stacks.iter().any(|stack| stack.contains(what)), "{service}: {stacks:?}");
-    }
-
-    let (b3, jaeger) = ("0af7651916cd43dd8448eb211c803191", "0af7651916cd43dd8448eb211c803192");
-    for (id, headers) in [
-        (b3, vec![("b3", format!("{b3}-b7ad6b7169203331-1"))]),
-        (jaeger, vec![("uber-trace-id", format!("{jaeger}:b7ad6b7169203331:0:1"))]),
-    ] {
-        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        assert_eq!(get(front_port, "/shop/tea", &headers).0, 200);
-        server.eventually("a trace of a foreign caller", |server| spans_of(server, id).len() >= 10);
-        let all = spans_of(&server, id);
-        let entry = one(&all, "front", "server", "GET /shop/:item");
-        assert_eq!(entry["parent_span_id"], "b7ad6b7169203331");
-        assert!(is_below(&all, one(&all, "audit", "server", "GET"), entry));
-    }
-    let before = find(&server, "{ name = \"GET /stock/<item>\" }").len();
-    let broken = [
-        ("traceparent", "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01"),
-        ("b3", "not-a-b3-header"),
-        ("uber-trace-id", "0:0:0:0"),
-    ];
-    for (count, header) in broken.into_iter().enumerate() {
-        assert_eq!(get(stock_port, "/stock/tea", &[header]).0, 200);
-        server.eventually("a new trace", |server| {
-            find(server, "{ name = \"GET /stock/<item>\" }").len() == before + count + 1
-        });
-    }
-
-    for (name, run) in [("front", front), ("stock", stock), ("price", price), ("audit", audit)] {
-        run.signal("TERM");
-        let (status, out, err) = run.end();
-        assert_eq!(status, Some(143), "{name}: {err}");
-        let own = if name == "audit" { 2 } else { 1 };
-        assert_eq!(out.lines().count(), own, "{name} printed more than its own: {out}");
-        assert!(!err.contains("Picked up") && !err.contains("Warning") && !err.contains("otel."), "{name}: {err}");
-    }
 }
 
 /// One prefix before a script traces what it starts, each under a name of its own.

@@ -94,6 +94,20 @@ fn install(directory: &Path) {
     run("jar", &["cfm", "price.jar", "manifest", "-C", "classes", "."]);
 }
 
+/// `examples/rust-shop` with all that it can do, built as its own tests build it.
+pub fn rust_shop() -> PathBuf {
+    let built = Path::new(env!("CARGO_BIN_EXE_spanwise")).parent().unwrap();
+    let profile = match built.file_name().unwrap().to_str().unwrap() {
+        "debug" => "dev",
+        other => other,
+    };
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    cargo.args(["build", "--quiet", "--locked", "--profile", profile, "-p", "rust-shop", "--features", "full"]);
+    must(cargo.arg("--target-dir").arg(built.parent().unwrap()));
+    built.join("rust-shop")
+}
+
 /// A program under `spanwise run`, with what it has printed so far.
 pub struct Run {
     child: Child,
@@ -237,10 +251,19 @@ pub fn spans_of(server: &Server, id: &str) -> Vec<Json> {
 
 /// The one span of a service, kind and name.
 pub fn one<'a>(spans: &'a [Json], service: &str, kind: &str, name: &str) -> &'a Json {
-    let is_it = |span: &&Json| span["service"] == service && span["kind"] == kind && span["name"] == name;
-    let found: Vec<&Json> = spans.iter().filter(is_it).collect();
+    only(spans, spans.iter().collect(), service, kind, name)
+}
+
+/// The one span of a service, kind and name below another, however deep.
+pub fn below<'a>(spans: &'a [Json], ancestor: &Json, service: &str, kind: &str, name: &str) -> &'a Json {
+    only(spans, spans.iter().filter(|span| is_below(spans, span, ancestor)).collect(), service, kind, name)
+}
+
+fn only<'a>(all: &[Json], among: Vec<&'a Json>, service: &str, kind: &str, name: &str) -> &'a Json {
+    let is_it = |span: &&&Json| span["service"] == service && span["kind"] == kind && span["name"] == name;
+    let found: Vec<&Json> = among.iter().filter(is_it).copied().collect();
     let all: Vec<String> =
-        spans.iter().map(|span| format!("{} {} {}", span["service"], span["kind"], span["name"])).collect();
+        all.iter().map(|span| format!("{} {} {}", span["service"], span["kind"], span["name"])).collect();
     assert_eq!(found.len(), 1, "{service} {kind} {name} among {all:#?}");
     found[0]
 }

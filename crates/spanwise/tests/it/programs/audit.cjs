@@ -1,4 +1,4 @@
-// The audit: a CommonJS server over HTTP and gRPC; with KAFKA it turns orders into invoices.
+// The audit: a CommonJS server over HTTP and gRPC; with KAFKA it turns orders into invoices, and takes refunds in batches.
 const http = require('node:http');
 
 // A service without a schema: bytes in, bytes out.
@@ -15,14 +15,16 @@ function serveGrpc() {
   return new Promise((done) => rpc.bindAsync('127.0.0.1:0', credentials, (_, port) => done(port)));
 }
 
-const server = http.createServer((request, response) => response.end('noted'));
+const server = http.createServer((request, response) => {
+  response.end(request.url === '/verify' ? '{"valid":true}' : 'noted');
+});
 server.listen(0, '127.0.0.1', async () => {
   if (process.env.KAFKA) {
     const { Kafka, logLevel } = require('kafkajs');
     const kafka = new Kafka({ clientId: 'audit', brokers: [process.env.KAFKA], logLevel: logLevel.ERROR });
     const admin = kafka.admin();
     await admin.connect();
-    await admin.createTopics({ waitForLeaders: true, topics: [{ topic: 'orders' }, { topic: 'invoices' }] });
+    await admin.createTopics({ waitForLeaders: true, topics: ['orders', 'invoices', 'refunds'].map((topic) => ({ topic })) });
     await admin.disconnect();
     const producer = kafka.producer();
     const consumer = kafka.consumer({ groupId: 'audit' });
@@ -32,6 +34,10 @@ server.listen(0, '127.0.0.1', async () => {
     await consumer.run({
       eachMessage: ({ message }) => producer.send({ topic: 'invoices', messages: [{ value: message.value }] }),
     });
+    const refunds = kafka.consumer({ groupId: 'refunds' });
+    await refunds.connect();
+    await refunds.subscribe({ topic: 'refunds', fromBeginning: true });
+    await refunds.run({ eachBatch: async () => {} });
   }
   if (process.env.GRPC) console.log(`GRPC ${await serveGrpc()}`);
   console.log(`PORT ${server.address().port}`);

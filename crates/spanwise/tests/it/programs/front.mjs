@@ -9,6 +9,12 @@ app.get('/shop/:item', async (request, response) => {
   log.info(`shop of ${request.params.item}`);
   response.json(await answer.json());
 });
+app.post('/buy/:item', async (request, response) => {
+  const card = request.query.card ?? 'new';
+  const answer = await fetch(`${process.env.STOCK_URL}/buy/${request.params.item}?card=${card}`, { method: 'POST' });
+  log.info(`buying ${request.params.item}`);
+  response.status(answer.status).send(await answer.text());
+});
 app.get('/broken', () => {
   throw new Error('front is broken');
 });

@@ -21,6 +21,16 @@ def stock(item):
     return {"item": item, "price": price}
 
 
+@app.post("/buy/<item>")
+def buy(item):
+    check()
+    total = float(stock(item)["price"])
+    order = {"user": "ada", "total": total, "card": flask.request.args["card"]}
+    answer = requests.post(os.environ["PAYMENT_URL"], json=order, timeout=20)
+    answer.raise_for_status()
+    return answer.json()
+
+
 @app.get("/headers")
 def headers():
     return dict(flask.request.headers)
@@ -51,7 +61,7 @@ def order(item):
         import kafka
 
         producer = kafka.KafkaProducer(bootstrap_servers=os.environ["KAFKA"])
-    producer.send("orders", item.encode()).get(timeout=30)
+    producer.send(flask.request.args.get("topic", "orders"), item.encode()).get(timeout=30)
     return "sent"
 
 

@@ -1,15 +1,14 @@
-//! A message goes from Python through Node.js to Java over a real Kafka broker: one trace.
+//! A real Kafka broker, and a real Redis, for the programs that `spanwise run` starts.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use super::harness::{Server, request};
-use super::run_programs::{Run, START, command, is_below, one, programs, spans};
+use super::run_programs::{START, programs};
 
 /// A broker in KRaft mode on free ports, killed at the end.
-struct Broker {
+pub struct Broker {
     child: Child,
-    address: String,
+    pub address: String,
     _directory: tempfile::TempDir,
 }
 
@@ -25,7 +24,7 @@ fn java(arguments: &[&str]) -> Command {
 }
 
 impl Broker {
-    fn start() -> Broker {
+    pub fn start() -> Broker {
         let directory = tempfile::tempdir().unwrap();
         let (port, controller) = (free_port(), free_port());
         let address = format!("127.0.0.1:{port}");
@@ -56,44 +55,35 @@ impl Broker {
     }
 }
 
-impl Drop for Broker {
+/// `redis-server` on a free port, killed at the end.
+pub struct Redis {
+    child: Child,
+    pub url: String,
+}
+
+impl Redis {
+    pub fn start() -> Redis {
+        let port = free_port();
+        let arguments = ["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string()];
+        let mut child = Command::new("redis-server").args(arguments).stdout(Stdio::null()).spawn().unwrap();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(child.try_wait().unwrap().is_none(), "redis-server does not start");
+            std::thread::park_timeout(std::time::Duration::from_millis(20));
+        }
+        Redis { child, url: format!("redis://127.0.0.1:{port}/") }
+    }
+}
+
+impl Drop for Redis {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-#[test]
-fn a_message_through_kafka_stays_one_trace() {
-    let home = tempfile::tempdir().unwrap();
-    let server = Server::start(&home.path().join("data"), &[]);
-    let endpoint = format!("http://127.0.0.1:{}", server.port("otlp_http"));
-    let broker = Broker::start();
-    let start = |name: &str, words: &[&str]| {
-        let mut all = vec!["--quiet", "--service", name, "--endpoint", endpoint.as_str(), "--"];
-        all.extend(words);
-        Run::start(command(home.path(), &all).env("KAFKA", &broker.address))
-    };
-    // It makes the topics: the others come after it.
-    let mut audit = start("audit", &["node", "audit.cjs"]);
-    audit.port();
-    let mut stock = start("stock", &["venv/bin/python", "stock.py"]);
-    let mut invoices = start("invoices", &["java", "-cp", "classes:jars/*", "Invoices"]);
-    let port = stock.port();
-    invoices.port();
-    let answer = request(port, "POST", "/order/tea", &[], b"").unwrap();
-    assert_eq!(answer.status, 200, "{}", stock.err.lock().unwrap());
-    invoices.wait_for("invoice", |line| (line == "INVOICE tea").then_some(()));
-    let all = spans(&server, "{ resource.service.name = \"stock\" && name = \"POST /order/<item>\" }", 5);
-    let chain = [
-        one(&all, "stock", "server", "POST /order/<item>"),
-        one(&all, "stock", "producer", "orders send"),
-        one(&all, "audit", "consumer", "process orders"),
-        one(&all, "audit", "producer", "send invoices"),
-        one(&all, "invoices", "consumer", "invoices process"),
-    ];
-    for pair in chain.windows(2) {
-        assert!(is_below(&all, pair[1], pair[0]), "{} below {}", pair[1], pair[0]);
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
-    assert!(invoices.err.lock().unwrap().contains("invoice of tea trace_id="), "{}", invoices.err.lock().unwrap());
 }

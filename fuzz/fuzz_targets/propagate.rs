@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run extract`: one header a line, its name and value separated by a colon; the first byte picks the format.
+//! Headers in every format: one a line, its name and value separated by a colon; the first byte picks the format.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cac
 CARGO ?= cargo
 DEMO_ARGS ?=
 
-.PHONY: help test demo build bench bench-micro bench-search truth fmt lint ui browser screenshots record crash fuzz clean
+.PHONY: help test demo build bench bench-micro bench-search truth fmt lint ui browser screenshots record crash fuzz package clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -42,6 +42,9 @@ crash: ## five hundred rounds of load, kill -9, restart, compare
 
 fuzz: ## every fuzz target for twenty seconds (nightly compiler); FUZZ_SECONDS=n for longer
 	@scripts/fuzz.sh $(FUZZ_SECONDS)
+
+package: ## what crates.io would get of spanwise-propagate and spanwise-sdk, built from that alone
+	@$(CARGO) publish --dry-run --allow-dirty -p spanwise-propagate -p spanwise-sdk
 
 fmt: ## format all sources
 	@$(CARGO) fmt --all

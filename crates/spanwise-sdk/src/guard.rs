@@ -11,7 +11,7 @@ use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, SpanExporter};
 
 use crate::export::{ExportProcessor, Exports, MakeExporter, Stats, Task};
 use crate::propagation::ContextPropagator;
-use crate::sampling::HeadSampler;
+use crate::sampling::{HeadSampler, ask};
 use crate::settings::Settings;
 use crate::{bridge, otlp, panics, propagation, resource, signals};
 
@@ -166,7 +166,7 @@ impl Builder {
         let resource = resource::detect(self.service_name.as_deref(), self.attributes);
         let service = resource.get(&"service.name".into()).map(|name| name.to_string()).unwrap_or_default();
         let mut tasks: Vec<Task> = Vec::new();
-        tasks.extend(settings.remote.map(|remote| otlp::follow(remote, &service)));
+        tasks.extend(settings.remote.map(|remote| ask::follow(remote, settings.connection.tls.clone(), &service)));
         if self.signals {
             tasks.push(signals::flush());
         }
@@ -176,7 +176,7 @@ impl Builder {
         let follows_parents = sampler.follows_parents();
         provider = provider.with_sampler(sampler);
         let mut exports = None;
-        if let Some(make) = self.exporter.or_else(|| otlp::exporter(settings.exporter)) {
+        if let Some(make) = self.exporter.or_else(|| otlp::exporter(settings.exporter, settings.connection)) {
             match ExportProcessor::start(settings.queue, settings.value_length, make, tasks) {
                 Ok(processor) => {
                     exports = Some(processor.exports());

@@ -31,6 +31,7 @@ pub mod sampling;
 mod settings;
 mod signals;
 mod spans;
+mod tls;
 
 pub mod layers;
 

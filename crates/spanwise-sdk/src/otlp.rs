@@ -2,17 +2,13 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_otlp::{RetryPolicy, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::SpanData;
 
-use crate::export::{Export, MakeExporter, Task};
-use crate::sampling::RemoteSampler;
-use crate::settings::Exporter;
+use crate::export::{Export, MakeExporter};
+use crate::settings::{Connection, Exporter};
 
 /// Up to the deadline of the export: a collector that restarts is waited for.
 fn retries() -> RetryPolicy {
@@ -20,17 +16,24 @@ fn retries() -> RetryPolicy {
 }
 
 /// `None` when nothing is to be exported.
-pub(crate) fn exporter(kind: Exporter) -> Option<MakeExporter> {
+pub(crate) fn exporter(kind: Exporter, connection: Connection) -> Option<MakeExporter> {
     match kind {
-        Exporter::OtlpHttp => Some(Box::new(|| {
-            let builder = SpanExporter::builder().with_http();
+        Exporter::OtlpHttp => Some(Box::new(move || {
+            let connector = connection.tls.connector(connection.is_https).map_err(cannot)?;
+            let client = HyperClient::new(connector, connection.timeout, None);
+            let builder = SpanExporter::builder().with_http().with_http_client(client);
             let builder = builder.with_protocol(opentelemetry_otlp::Protocol::HttpBinary).with_retry_policy(retries());
             Ok(Box::new(builder.build().map_err(cannot)?) as Box<dyn Export>)
         })),
         #[cfg(feature = "grpc")]
-        Exporter::OtlpGrpc => Some(Box::new(|| {
+        Exporter::OtlpGrpc => Some(Box::new(move || {
             use opentelemetry_otlp::WithTonicConfig;
             let builder = SpanExporter::builder().with_tonic().with_retry_policy(retries());
+            #[cfg(feature = "grpc-tls")]
+            let builder = match connection.is_https {
+                true => builder.with_tls_config(connection.tls.tonic().map_err(cannot)?),
+                false => builder,
+            };
             Ok(Box::new(builder.build().map_err(cannot)?) as Box<dyn Export>)
         })),
         #[cfg(not(feature = "grpc"))]
@@ -74,61 +77,4 @@ fn line(span: &SpanData) -> String {
         "status": format!("{:?}", span.status), "attributes": attributes,
     })
     .to_string()
-}
-
-const ASK_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Asks a sampling server again and again. What held last holds on while there is no answer.
-pub(crate) fn follow(sampler: RemoteSampler, service: &str) -> Task {
-    let address = address(&sampler.options().endpoint, service);
-    Box::new(move |_| {
-        Box::pin(async move {
-            let client = Client::builder(TokioExecutor::new()).build::<_, Full<bytes::Bytes>>(HttpConnector::new());
-            loop {
-                if let Ok(Some(answer)) = tokio::time::timeout(ASK_TIMEOUT, ask(&client, &address)).await {
-                    sampler.update(&answer);
-                }
-                tokio::time::sleep(sampler.options().interval).await;
-            }
-        })
-    })
-}
-
-async fn ask(client: &Client<HttpConnector, Full<bytes::Bytes>>, address: &str) -> Option<bytes::Bytes> {
-    let answer = client.get(address.parse().ok()?).await.ok().filter(|answer| answer.status().is_success())?;
-    let body = Limited::new(answer.into_body(), crate::sampling::MAX_ANSWER_BYTES);
-    Some(body.collect().await.ok()?.to_bytes())
-}
-
-fn address(endpoint: &str, service: &str) -> String {
-    let endpoint = endpoint.trim_end_matches('/');
-    let scheme = endpoint.find("://").map_or(0, |at| at + 3);
-    let has_path = endpoint.get(scheme..).is_some_and(|rest| rest.contains('/'));
-    let path = if has_path { "" } else { "/sampling" };
-    let service: String = service.bytes().map(escape).collect();
-    format!("{endpoint}{path}?service={service}")
-}
-
-fn escape(byte: u8) -> String {
-    if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-        char::from(byte).to_string()
-    } else {
-        format!("%{byte:02X}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_of_sampling_servers() {
-        for (endpoint, expected) in [
-            ("http://h:5778", "http://h:5778/sampling?service=a%20b"),
-            ("http://h:5778/", "http://h:5778/sampling?service=a%20b"),
-            ("http://h:14268/api/sampling", "http://h:14268/api/sampling?service=a%20b"),
-        ] {
-            assert_eq!(address(endpoint, "a b"), expected);
-        }
-    }
 }

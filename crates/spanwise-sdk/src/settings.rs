@@ -9,6 +9,7 @@ use opentelemetry_sdk::trace::SpanLimits;
 use spanwise_propagate::{Format, Propagator};
 
 use crate::sampling::{HeadSampler, RateLimit, RemoteOptions, RemoteSampler, Root, Threshold};
+use crate::tls::Tls;
 
 /// Where spans go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,15 @@ pub(crate) enum Exporter {
     OtlpGrpc,
     Console,
     None,
+}
+
+/// How the receiver of OTLP is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Connection {
+    pub(crate) is_https: bool,
+    /// Of one request.
+    pub(crate) timeout: Duration,
+    pub(crate) tls: Tls,
 }
 
 /// How spans wait to be exported.
@@ -42,6 +52,7 @@ const MAX_QUEUE: usize = 1_000_000;
 pub(crate) struct Settings {
     pub(crate) disabled: bool,
     pub(crate) exporter: Exporter,
+    pub(crate) connection: Connection,
     pub(crate) propagator: Propagator,
     pub(crate) sampler: HeadSampler,
     /// To be asked for its strategy.
@@ -61,6 +72,7 @@ impl Settings {
         Self {
             disabled: reader.text("OTEL_SDK_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true")),
             exporter: reader.exporter(),
+            connection: reader.connection(),
             propagator: reader.propagator(),
             sampler,
             remote,
@@ -101,10 +113,7 @@ impl Reader<'_> {
     }
 
     fn exporter(&mut self) -> Exporter {
-        let protocol = self
-            .text("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
-            .or_else(|| self.text("OTEL_EXPORTER_OTLP_PROTOCOL"))
-            .unwrap_or_else(|| "http/protobuf".into());
+        let protocol = self.otlp("PROTOCOL").unwrap_or_else(|| "http/protobuf".into());
         let otlp = match protocol.as_str() {
             "http/protobuf" => Exporter::OtlpHttp,
             "grpc" if cfg!(feature = "grpc") => Exporter::OtlpGrpc,
@@ -115,13 +124,6 @@ impl Reader<'_> {
                 Exporter::OtlpHttp
             }
         };
-        let endpoint =
-            self.text("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| self.text("OTEL_EXPORTER_OTLP_ENDPOINT"));
-        if otlp == Exporter::OtlpHttp && endpoint.is_some_and(|endpoint| endpoint.starts_with("https:")) {
-            self.warnings.push(
-                "cannot send OTLP over https with http/protobuf: use the protocol grpc and the feature grpc-tls".into(),
-            );
-        }
         let names = self.text("OTEL_TRACES_EXPORTER").unwrap_or_else(|| "otlp".into());
         let mut chosen = None;
         for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
@@ -141,6 +143,34 @@ impl Reader<'_> {
         }
         // Nothing that can be used is not the same as nothing wanted.
         chosen.unwrap_or(otlp)
+    }
+
+    /// `OTEL_EXPORTER_OTLP_TRACES_…`, or that of all signals.
+    fn otlp(&self, name: &str) -> Option<String> {
+        let of_traces = self.text(&format!("OTEL_EXPORTER_OTLP_TRACES_{name}"));
+        of_traces.or_else(|| self.text(&format!("OTEL_EXPORTER_OTLP_{name}")))
+    }
+
+    fn connection(&mut self) -> Connection {
+        let is_https = self.otlp("ENDPOINT").is_some_and(|endpoint| endpoint.starts_with("https:"));
+        let timeout = self
+            .number("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT")
+            .or_else(|| self.number("OTEL_EXPORTER_OTLP_TIMEOUT"))
+            .map_or(Duration::from_secs(10), Duration::from_millis);
+        let file = |name| self.otlp(name).map(std::path::PathBuf::from);
+        let (trusted, certificate, key) = (file("CERTIFICATE"), file("CLIENT_CERTIFICATE"), file("CLIENT_KEY"));
+        if certificate.is_some() != key.is_some() {
+            self.warnings.push(
+                "cannot use a client certificate without its key: OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and \
+                 OTEL_EXPORTER_OTLP_CLIENT_KEY belong together"
+                    .into(),
+            );
+        }
+        let tls = Tls { trusted, identity: certificate.zip(key) };
+        if !cfg!(feature = "tls") && (is_https || tls != Tls::default()) {
+            self.warnings.push("cannot send OTLP over https: spanwise-sdk is built without its feature tls".into());
+        }
+        Connection { is_https, timeout, tls }
     }
 
     fn propagator(&mut self) -> Propagator {
@@ -240,15 +270,8 @@ impl Reader<'_> {
 
     /// Asked for, but not to be had here: better said than ignored.
     fn not_honoured(&mut self) {
-        for name in [
-            "OTEL_EXPORTER_OTLP_CERTIFICATE",
-            "OTEL_EXPORTER_OTLP_CLIENT_KEY",
-            "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
-            "OTEL_CONFIG_FILE",
-        ] {
-            if self.text(name).is_some() {
-                self.warnings.push(format!("cannot use {name}: it is not supported"));
-            }
+        if self.text("OTEL_CONFIG_FILE").is_some() {
+            self.warnings.push("cannot use OTEL_CONFIG_FILE: it is not supported".into());
         }
     }
 }
@@ -309,6 +332,30 @@ mod tests {
         is("ratelimiting", "10", "per_second: 10.0", 0);
         is("parentbased_jaeger_remote", "endpoint=http://h:1", "http://h:1", 0);
         assert!(sampler("jaeger_remote", "").2);
+    }
+
+    #[test]
+    fn connections() {
+        let connection = |variables: &[(&str, &str)]| {
+            let settings = read(variables);
+            (settings.connection, settings.warnings.len())
+        };
+        let plain = Connection { is_https: false, timeout: Duration::from_secs(10), tls: Tls::default() };
+        assert_eq!(connection(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:4318")]), (plain.clone(), 0));
+        let all = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:4318"),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://h:4318/v1/traces"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "2000"),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "ca.pem"),
+            ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "traces.pem"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "we.pem"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "key.pem"),
+        ];
+        let identity = Some(("we.pem".into(), "key.pem".into()));
+        let tls = Tls { trusted: Some("traces.pem".into()), identity };
+        let expected = Connection { is_https: true, timeout: Duration::from_secs(2), tls };
+        assert_eq!(connection(&all), (expected, usize::from(!cfg!(feature = "tls"))));
+        assert_eq!(connection(&[("OTEL_EXPORTER_OTLP_CLIENT_KEY", "key.pem")]), (plain, 1));
     }
 
     #[test]

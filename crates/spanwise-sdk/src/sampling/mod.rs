@@ -3,10 +3,12 @@
 //! Probabilities are consistent (`ot=th:…`): what a service keeps, every service with a higher rate keeps too, and each
 //! kept span says how many it stands for.
 
+pub(crate) mod ask;
 mod ot;
 mod rate;
 mod remote;
 mod rules;
+mod strategy;
 mod threshold;
 
 use std::sync::Arc;
@@ -16,7 +18,6 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SamplingDecision, SamplingResult, ShouldSample};
 
 pub use rate::RateLimit;
-pub(crate) use remote::MAX_ANSWER_BYTES;
 pub use remote::{RemoteOptions, RemoteSampler};
 pub use rules::{Rule, Rules};
 pub use threshold::{Randomness, Threshold};

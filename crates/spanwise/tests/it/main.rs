@@ -23,6 +23,7 @@ mod run_bad_days;
 mod run_brokers;
 mod run_one_trace;
 mod run_programs;
+mod run_sampling;
 mod sampling;
 mod signals;
 mod slow;

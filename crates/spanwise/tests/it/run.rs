@@ -53,6 +53,22 @@ fn a_script_with_programs_of_two_runtimes() {
     assert_eq!(one(&script, "sh", "internal", "sh")["attributes"]["process.exit.code"], 5);
 }
 
+/// npm's script is traced, npm itself is not.
+#[test]
+fn a_script_of_npm() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(&home.path().join("data"), &[]);
+    let endpoint = endpoint(&server);
+    let words = ["--quiet", "--endpoint", &endpoint, "--", "npm", "start", "--silent"];
+    let mut run = Run::start(command(home.path(), &words).env("ONCE", "1"));
+    assert_eq!(get(run.port(), "/", &[]), (200, "noted".to_owned()));
+    let (status, _, err) = run.end();
+    assert_eq!((status, err.as_str()), (Some(0), ""));
+    let all = spans(&server, "{ kind = server }", 1);
+    assert_eq!(one(&all, "spanwise-test-programs", "server", "GET")["parent_span_id"], Json::Null);
+    assert_eq!(find(&server, "{ kind = client }").len(), 0);
+}
+
 #[test]
 fn a_plain_command_is_a_span_and_runs_inside_it_join() {
     let home = tempfile::tempdir().unwrap();

@@ -204,3 +204,29 @@ fn agents_are_listed() {
     let is_python = |entry: &serde_json::Value| entry["runtime"] == "python" && entry["current"] == true;
     assert!(list["installed"].as_array().unwrap().iter().any(is_python), "{list}");
 }
+
+/// An older Spanwise left its Java agent: the one of this version comes by Maven, checked, and the old one goes.
+#[test]
+fn agents_are_brought_up_to_date() {
+    let home = tempfile::tempdir().unwrap();
+    let old = home.path().join("java/1.0.0");
+    std::fs::create_dir_all(&old).unwrap();
+    std::fs::write(old.join("spanwise-installed.json"), b"{}").unwrap();
+    let run = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spanwise"));
+        let output = command.arg("agents").args(words).arg("--agents-dir").arg(home.path()).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let listed = run(&["list"]);
+    assert!(listed.contains("1.0.0") && listed.contains("(of another Spanwise"), "{listed}");
+    let told = run(&["update"]);
+    assert!(told.contains("java 2.23.0: installed") && told.contains("java 1.0.0: removed"), "{told}");
+    let list: serde_json::Value = serde_json::from_str(&run(&["list", "--format", "json"])).unwrap();
+    let [java] = &list["installed"].as_array().unwrap()[..] else { panic!("{list}") };
+    assert_eq!(
+        (&java["runtime"], &java["version"], &java["current"]),
+        (&"java".into(), &"2.23.0".into(), &true.into())
+    );
+    assert!(home.path().join("java/2.23.0/opentelemetry-javaagent.jar").is_file() && !old.exists());
+}

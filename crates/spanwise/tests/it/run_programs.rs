@@ -18,6 +18,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("terminal.py", include_str!("programs/terminal.py")),
     ("front.mjs", include_str!("programs/front.mjs")),
     ("audit.cjs", include_str!("programs/audit.cjs")),
+    ("sampled.cjs", include_str!("programs/sampled.cjs")),
     ("Price.java", include_str!("programs/Price.java")),
     ("Invoices.java", include_str!("programs/Invoices.java")),
     ("log4j2.xml", include_str!("programs/log4j2.xml")),

@@ -16,6 +16,7 @@ function serveGrpc() {
 }
 
 const server = http.createServer((request, response) => {
+  if (process.env.ONCE) response.on('close', () => process.exit(0));
   response.end(request.url === '/verify' ? '{"valid":true}' : 'noted');
 });
 server.listen(0, '127.0.0.1', async () => {

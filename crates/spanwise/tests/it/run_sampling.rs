@@ -1,0 +1,123 @@
+//! OpenTelemetry's own samplers, and ours, ask the sampling server what to record, and follow when it changes its mind.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::harness::{Server, config, request};
+use super::run::service;
+use super::run_programs::{Run, find, isolate, rust_shop};
+
+/// A store and a sampling server whose strategies are in a file.
+struct Sampling<'a> {
+    home: &'a Path,
+    server: Server,
+}
+
+impl<'a> Sampling<'a> {
+    fn start(home: &'a Path) -> Self {
+        let source = format!("{{file: '{}', reload_interval: 50ms}}", write(home, "0"));
+        let text = format!(
+            "extensions: {{jaegerremotesampling: {{source: {source}}}}}\n\
+             receivers: {{otlp: {{protocols: {{http: }}}}}}\nexporters: {{spanwise: }}\n\
+             service: {{extensions: [jaegerremotesampling], \
+             pipelines: {{traces: {{receivers: [otlp], exporters: [spanwise]}}}}}}\n"
+        );
+        let server = Server::start(&home.join("data"), &["--config", &config(home, "sampling.yaml", &text)]);
+        Self { home, server }
+    }
+
+    fn argument(&self, port: &str) -> String {
+        let port = self.server.port(port);
+        format!("endpoint=http://127.0.0.1:{port},pollingIntervalMs=50,initialSamplingRate=0")
+    }
+
+    /// Nothing is recorded, then everything, then nothing again; `call` makes one trace of the service.
+    fn check(&self, service: &str, call: &dyn Fn()) {
+        let query = format!("{{ resource.service.name = \"{service}\" && kind = server }}");
+        let known = || find(&self.server, &query).len();
+        (0..5).for_each(|_| call());
+        write(self.home, "1");
+        self.server.eventually("what is asked for is recorded", |_| {
+            call();
+            known() > 0
+        });
+        write(self.home, "0");
+        self.server.eventually("what is not wanted any more is not recorded", |_| {
+            let before = known();
+            (0..3).for_each(|_| call());
+            // Longer than any of the programs keeps what it has.
+            std::thread::park_timeout(Duration::from_millis(1200));
+            known() == before
+        });
+    }
+}
+
+/// A whole file at once: half a one would be an error.
+fn write(home: &Path, rate: &str) -> String {
+    let text = format!(r#"{{"default_strategy":{{"type":"probabilistic","param":{rate}}}}}"#);
+    replace(home, &text)
+}
+
+fn replace(home: &Path, text: &str) -> String {
+    let path = home.join("strategies.json");
+    std::fs::rename(config(home, "strategies.new", text), &path).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn by_server(argument: String) -> [(&'static str, String); 2] {
+    [("OTEL_TRACES_SAMPLER", "parentbased_jaeger_remote".to_owned()), ("OTEL_TRACES_SAMPLER_ARG", argument)]
+}
+
+/// The agent asks by gRPC.
+#[test]
+fn the_java_agent_follows_the_sampling_server() {
+    let home = tempfile::tempdir().unwrap();
+    let sampling = Sampling::start(home.path());
+    let mut variables = by_server(sampling.argument("sampling_grpc")).to_vec();
+    variables.push(("AUDIT_URL", "http://127.0.0.1:1".to_owned()));
+    let mut price = service(home.path(), &sampling.server, "price", &["java", "-jar", "price.jar"], &variables);
+    let port = price.port();
+    // The JDK's server just closes the connection when a handler throws.
+    sampling.check("price", &|| drop(request(port, "GET", "/broken", &[], b"")));
+}
+
+/// Ours, by either protocol, and what it records says how many it stands for.
+#[test]
+fn the_rust_sdk_follows_the_sampling_server() {
+    let home = tempfile::tempdir().unwrap();
+    let sampling = Sampling::start(home.path());
+    let program = rust_shop();
+    for (name, port) in [("by-http", "sampling"), ("by-grpc", "sampling_grpc")] {
+        let mut variables = by_server(sampling.argument(port)).to_vec();
+        variables.extend([("AUTH_URL", "http://127.0.0.1:1".to_owned()), ("SHOP", "healthy".to_owned())]);
+        let mut run = service(home.path(), &sampling.server, name, &[program.to_str().unwrap()], &variables);
+        let url = run.wait_for("address", |line| line.starts_with("http://").then(|| line.to_owned()));
+        let port: u16 = url.split(['/', ':']).find_map(|part| part.parse().ok()).unwrap();
+        let order = br#"{"user":"ada","total":1,"card":"new"}"#;
+        let json = [("content-type", "application/json")];
+        sampling.check(name, &|| assert_eq!(request(port, "POST", "/pay", &json, order).unwrap().status, 200));
+    }
+    let id = find(&sampling.server, "{ resource.service.name = \"by-grpc\" && kind = server }").remove(0);
+    let trace = sampling.server.json("http", &format!("/api/spanwise/traces/{id}"));
+    assert_eq!(trace["spans"][0]["trace_state"], "ot=th:0");
+}
+
+/// The package of OpenTelemetry for JavaScript: by HTTP, a rate for each operation.
+#[test]
+fn the_sampler_of_node_follows_the_sampling_server() {
+    let home = tempfile::tempdir().unwrap();
+    let sampling = Sampling::start(home.path());
+    let mut command = Command::new("node");
+    isolate(&mut command, home.path());
+    command.arg("sampled.cjs").env("SAMPLING", format!("http://127.0.0.1:{}", sampling.server.port("sampling")));
+    let mut node = Run::start(&mut command);
+    let said = |run: &mut Run, what: &str| run.wait_for(what, |line| (line == what).then_some(()));
+    said(&mut node, "SAMPLES false false");
+    write(home.path(), "1");
+    said(&mut node, "SAMPLES true true");
+    let rates = r#"{"default_strategy":{"type":"probabilistic","param":1,"operation_strategies":[
+        {"operation":"GET /rare","type":"probabilistic","param":0}]}}"#;
+    replace(home.path(), rates);
+    said(&mut node, "SAMPLES true false");
+}

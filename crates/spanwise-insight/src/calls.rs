@@ -101,7 +101,7 @@ pub fn call(span: &TraceSpan) -> Call {
         let namespace = get(semconv::DB_NAMESPACE).filter(|name| !name.bytes().all(|byte| byte.is_ascii_digit()));
         let named = host.filter(|host| !is_nameless(host));
         call.peer = get(semconv::PEER_SERVICE).or(namespace).or(named).map(str::to_owned);
-        call.operation = database_operation(span);
+        call.operation = database_operation(span, call.system.as_deref().unwrap_or_default());
     } else if get(semconv::RPC_SYSTEM).is_some() || get(semconv::RPC_SERVICE).is_some() {
         call.category = Category::Rpc;
         call.peer = host.map(str::to_owned);
@@ -138,11 +138,14 @@ pub fn call(span: &TraceSpan) -> Call {
     call
 }
 
-fn database_operation(span: &TraceSpan) -> String {
+fn database_operation(span: &TraceSpan, system: &str) -> String {
     let get = |keys: &[&str]| text(&span.span.attributes, keys);
     let target = get(semconv::DB_COLLECTION);
     match get(semconv::DB_QUERY_TEXT) {
-        Some(statement) if normalize::is_sql(statement) => normalize::sql(statement),
+        Some(statement) if normalize::is_sql(statement) => match normalize::has_double_quoted_text(system) {
+            true => normalize::sql_with_double_quotes(statement),
+            false => normalize::sql(statement),
+        },
         Some(statement) if statement.trim_start().starts_with(['{', '[']) => {
             let name = match (get(semconv::DB_OPERATION), target) {
                 (Some(operation), Some(target)) => format!("{operation} {}", normalize::name(target)),

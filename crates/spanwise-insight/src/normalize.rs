@@ -191,9 +191,36 @@ const SQL_BYTES: usize = 16 << 10;
 /// A statement with literals and parameters as `?`, lists of them as one, comments and line ends gone. Works on
 /// statements that were cut off as well.
 pub fn sql(text: &str) -> String {
+    lexed(text, false)
+}
+
+/// [`sql`] of a database that writes texts in double quotes too, as MySQL does.
+pub fn sql_with_double_quotes(text: &str) -> String {
+    lexed(text, true)
+}
+
+/// Whether [`sql_with_double_quotes`] is what a database of this name (`db.system`) takes.
+pub fn has_double_quoted_text(system: &str) -> bool {
+    const SYSTEMS: [&str; 10] = [
+        "mysql",
+        "mariadb",
+        "tidb",
+        "singlestore",
+        "memsql",
+        "vitess",
+        "gcp.bigquery",
+        "bigquery",
+        "gcp.spanner",
+        "hive",
+    ];
+    SYSTEMS.iter().any(|known| known.eq_ignore_ascii_case(system))
+}
+
+fn lexed(text: &str, has_double_quoted_text: bool) -> String {
     let text = bounded(text, SQL_BYTES);
     let bytes = text.as_bytes();
     let mut out = Tokens { text: String::with_capacity(text.len()), glue: true };
+    let backslash = if has_double_quoted_text { Backslash::Escapes } else { Backslash::Perhaps };
     let mut at = 0;
     while at < bytes.len() {
         let byte = bytes[at];
@@ -204,13 +231,19 @@ pub fn sql(text: &str) -> String {
                 at += 1;
             }
             b'-' if rest.starts_with("--") => at += rest.find('\n').unwrap_or(rest.len()),
+            // MySQL's; PostgreSQL's operators and SQL Server's tables have no space behind it.
+            b'#' if rest.starts_with("# ") && rest.contains('\n') => at += rest.find('\n').unwrap_or(rest.len()),
             b'/' if rest.starts_with("/*") => at += rest.find("*/").map_or(rest.len(), |end| end + 2),
             b'\'' => {
-                at += quoted(&bytes[at..], b'\'');
+                at += quoted(&bytes[at..], b'\'', backslash);
+                out.placeholder();
+            }
+            b'"' if has_double_quoted_text => {
+                at += quoted(&bytes[at..], b'"', backslash);
                 out.placeholder();
             }
             b'"' | b'`' => {
-                let len = quoted(&bytes[at..], byte);
+                let len = quoted(&bytes[at..], byte, Backslash::Nothing);
                 out.word(&text[at..at + len]);
                 at += len;
             }
@@ -223,7 +256,7 @@ pub fn sql(text: &str) -> String {
                 at += number(&bytes[at..]);
                 out.placeholder();
             }
-            b'.' if bytes.get(at + 1).is_some_and(u8::is_ascii_digit) && !out.ends_in_name() => {
+            b'.' if bytes.get(at + 1).is_some_and(u8::is_ascii_digit) && !(out.glue && out.ends_in_name()) => {
                 at += 1 + number(&bytes[at + 1..]);
                 out.placeholder();
             }
@@ -232,7 +265,7 @@ pub fn sql(text: &str) -> String {
                 out.placeholder();
             }
             b'?' => {
-                at += 1;
+                at += 1 + bytes[at + 1..].iter().take_while(|b| b.is_ascii_digit()).count();
                 out.placeholder();
             }
             b'$' | b'@' | b':' if bytes.get(at + 1).is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_') => {
@@ -246,6 +279,12 @@ pub fn sql(text: &str) -> String {
             b'%' if rest.starts_with("%s") || rest.starts_with("%(") => {
                 at += if rest.starts_with("%s") { 2 } else { rest.find(")s").map_or(rest.len(), |end| end + 2) };
                 out.placeholder();
+            }
+            // A temporary table of SQL Server.
+            b'#' if bytes.get(at + 1).is_some_and(u8::is_ascii_alphabetic) && !out.glue => {
+                let len = 1 + bytes[at + 1..].iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+                out.word(&text[at..at + len]);
+                at += len;
             }
             _ if byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80 => {
                 let word = |b: &&u8| b.is_ascii_alphanumeric() || **b == b'_' || **b >= 0x80 || **b == b'.';
@@ -278,13 +317,23 @@ pub fn sql(text: &str) -> String {
     done
 }
 
-/// Length of a quoted text, its quotes included; a doubled quote keeps it open. So does a backslash before the quote,
-/// unless what follows is what follows a literal: some dialects know no backslashes.
-fn quoted(bytes: &[u8], quote: u8) -> usize {
+/// What a backslash within quotes does.
+#[derive(Clone, Copy, PartialEq)]
+enum Backslash {
+    Nothing,
+    /// It keeps a quote from closing the text, unless what follows is what follows a literal: some dialects know no
+    /// backslashes.
+    Perhaps,
+    Escapes,
+}
+
+/// Length of a quoted text, its quotes included; a doubled quote keeps it open.
+fn quoted(bytes: &[u8], quote: u8, backslash: Backslash) -> usize {
     let mut at = 1;
     while at < bytes.len() {
-        if bytes[at] == b'\\' && quote == b'\'' {
-            let is_end = bytes.get(at + 1) == Some(&quote)
+        if bytes[at] == b'\\' && backslash != Backslash::Nothing {
+            let is_end = backslash == Backslash::Perhaps
+                && bytes.get(at + 1) == Some(&quote)
                 && bytes.get(at + 2).is_none_or(|next| matches!(next, b',' | b')' | b';' | b' ' | b'\n'));
             at += if is_end { 1 } else { 2 };
         } else if bytes[at] != quote {
@@ -301,7 +350,16 @@ fn quoted(bytes: &[u8], quote: u8) -> usize {
 /// Length of `[a name]` as SQL Server quotes them; `a[1]` is an element of an array.
 fn bracketed(bytes: &[u8], out: &Tokens) -> Option<usize> {
     let len = bytes.iter().position(|byte| *byte == b']')? + 1;
-    let is_name = bytes.get(1).is_some_and(|first| first.is_ascii_alphabetic() || *first == b'_');
+    let within = bytes.get(1..len - 1)?;
+    let is_name = match within.first()? {
+        b'_' => true,
+        // `[2nd]`, but not `[1, 2]` nor `[1:2]`.
+        first if first.is_ascii_digit() => {
+            let is_of_names = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b' ' | b'-');
+            within.iter().any(u8::is_ascii_alphabetic) && within.iter().all(is_of_names)
+        }
+        first => first.is_ascii_alphabetic() || *first >= 0x80,
+    };
     let is_element = out.glue && out.ends_in_name() && !out.text.ends_with('.');
     (is_name && !is_element).then_some(len)
 }
@@ -358,8 +416,7 @@ impl Tokens {
     }
 
     fn placeholder(&mut self) {
-        // A sign before a number belongs to the literal.
-        if self.text.ends_with("= -") || self.text.ends_with("(-") {
+        if self.ends_in_sign() {
             self.text.pop();
             self.text.truncate(self.text.trim_end().len());
         }
@@ -372,10 +429,24 @@ impl Tokens {
         self.glue = true;
     }
 
+    /// A sign belongs to the literal behind it, unless something stands before it from which is taken away.
+    fn ends_in_sign(&self) -> bool {
+        const BEFORE: [&str; 20] = [
+            "AND", "BETWEEN", "BY", "CASE", "ELSE", "IN", "LIKE", "LIMIT", "NOT", "OFFSET", "OR", "RETURN", "SELECT",
+            "SET", "THEN", "VALUES", "WHEN", "REGEXP", "GLOB", "INTERVAL",
+        ];
+        let Some(before) = self.text.strip_suffix(['-', '+']) else { return false };
+        let before = before.trim_end();
+        let word = before.rsplit(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '.' | '"' | '`' | ']')).next();
+        before.ends_with(['=', '<', '>', '(', '[', ',', '*', '/', '%', '|', '~', '&', '#'])
+            || word.is_some_and(|word| BEFORE.iter().any(|known| known.eq_ignore_ascii_case(word)))
+    }
+
     fn punctuation(&mut self, sign: &str) {
         let glues =
             matches!(sign, "," | ")" | ";" | "." | "::") || (sign == "(" && self.glue && !self.text.ends_with(' '));
-        if !glues && !self.text.is_empty() && !self.text.ends_with(['(', ' ']) && !is_operator_pair(&self.text, sign) {
+        let is_pair = self.glue && is_operator_pair(&self.text, sign);
+        if !glues && !is_pair && !self.text.is_empty() && !self.text.ends_with(['(', ' ']) {
             self.text.push(' ');
         }
         self.text.push_str(sign);
@@ -383,10 +454,10 @@ impl Tokens {
     }
 }
 
-/// `<=`, `>=`, `<>`, `!=`, `||`, `->`: no space between the two.
+/// `<=`, `<>`, `||`, `->`, `@>`, `:=`: no space between the two. A sign begins something of its own.
 fn is_operator_pair(text: &str, sign: &str) -> bool {
-    let Some(last) = text.chars().next_back() else { return false };
-    matches!((last, sign), ('<' | '>' | '!' | '=', "=" | ">") | ('|', "|") | ('-', ">"))
+    const SIGNS: &str = "<>!=|@#&~*:^%/";
+    text.ends_with(|last| SIGNS.contains(last) || last == '-') && SIGNS.contains(sign)
 }
 
 #[cfg(test)]
@@ -448,6 +519,27 @@ mod tests {
             (r#"{"find": "cut", "filter": {"name": "unfini"#, r#"{"find": "cut", "filter": {"name": ?"#),
         ] {
             assert_eq!(document(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn double_quotes_are_texts_where_the_database_says_so() {
+        let text = r#"SELECT "a" FROM `t` WHERE b = "it's \" 5" AND c IN ("x", -5)"#;
+        assert_eq!(sql_with_double_quotes(text), "SELECT ? FROM `t` WHERE b = ? AND c IN (?)");
+        assert_eq!(sql(r#"SELECT "a" FROM t WHERE "b" = 5"#), r#"SELECT "a" FROM t WHERE "b" = ?"#);
+        assert!(has_double_quoted_text("MySQL") && !has_double_quoted_text("postgresql"));
+    }
+
+    #[test]
+    fn signs_belong_to_their_literals() {
+        for (text, expected) in [
+            ("SELECT a - 5 FROM t WHERE b = -5", "SELECT a - ? FROM t WHERE b = ?"),
+            ("SELECT -1 FROM t LIMIT -1", "SELECT ? FROM t LIMIT ?"),
+            ("SELECT a FROM t WHERE b IN (1, -2, +3) AND c > -4", "SELECT a FROM t WHERE b IN (?) AND c > ?"),
+            ("SELECT f(a) -5 FROM t", "SELECT f(a) -? FROM t"),
+            ("SELECT 5 # why\n FROM #tmp WHERE a #> '{b}'", "SELECT ? FROM #tmp WHERE a #> ?"),
+        ] {
+            assert_eq!(sql(text), expected, "{text}");
         }
     }
 

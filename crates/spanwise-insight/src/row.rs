@@ -174,7 +174,7 @@ pub struct TraceRow {
 }
 
 /// Changes when a field is added, or when the same spans give another row.
-pub const ROW_VERSION: u32 = 2;
+pub const ROW_VERSION: u32 = 3;
 
 /// Attributes kept of one trace: beyond it a trace is no example of anything in particular.
 const ATTRIBUTES: usize = 256;

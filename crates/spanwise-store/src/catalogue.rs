@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher as _;
 
-use rustc_hash::{FxBuildHasher, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 use spanwise_wire::Batch;
 use spanwise_wire::view::{self, Fields, KeyValueView, ValueView};
@@ -148,11 +148,8 @@ impl Catalogue {
     }
 }
 
-/// The value of a key, made if missing, without a new key's text where there is one.
+/// The value of a key, made if missing.
 fn entry<'a, V: Default>(map: &'a mut BTreeMap<String, V>, key: &str) -> &'a mut V {
-    if !map.contains_key(key) {
-        map.insert(key.to_owned(), V::default());
-    }
     map.entry(key.to_owned()).or_default()
 }
 
@@ -160,20 +157,112 @@ fn note(keys: &mut BTreeMap<String, Values>, attribute: &KeyValueView<'_>) {
     if keys.len() >= KEYS && !keys.contains_key(attribute.key) {
         return;
     }
-    let values = entry(keys, attribute.key);
-    if values.more {
-        return;
+    entry(keys, attribute.key).note(attribute.value);
+}
+
+impl Values {
+    fn note(&mut self, value: ValueView<'_>) {
+        if self.more {
+            return;
+        }
+        let value = match value {
+            ValueView::Str(text) if text.len() <= VALUE_BYTES => (text.to_owned(), ValueKind::String),
+            ValueView::Bool(value) => (value.to_string(), ValueKind::Bool),
+            ValueView::Int(value) => (value.to_string(), ValueKind::Int),
+            ValueView::Double(value) => (value.to_string(), ValueKind::Float),
+            _ => return,
+        };
+        if self.values.len() < VALUES || self.values.contains(&value) {
+            self.values.insert(value);
+        } else {
+            self.more = true;
+        }
     }
-    let value = match attribute.value {
-        ValueView::Str(text) if text.len() <= VALUE_BYTES => (text.to_owned(), ValueKind::String),
-        ValueView::Bool(value) => (value.to_string(), ValueKind::Bool),
-        ValueView::Int(value) => (value.to_string(), ValueKind::Int),
-        ValueView::Double(value) => (value.to_string(), ValueKind::Float),
-        _ => return,
-    };
-    if values.values.len() < VALUES || values.values.contains(&value) {
-        values.values.insert(value);
-    } else {
-        values.more = true;
+}
+
+/// Makes the catalogue of a block while its rows are written: most spans bring nothing new, and what is new is told
+/// apart column by column.
+pub(crate) struct CatalogueBuilder<'a> {
+    catalogue: Catalogue,
+    operations: FxHashMap<(&'a str, &'a str), (u8, u64)>,
+    columns: Vec<ColumnValues<'a>>,
+}
+
+struct ColumnValues<'a> {
+    key: &'a str,
+    values: Values,
+    /// Hashes of those values.
+    seen: FxHashSet<u64>,
+}
+
+impl<'a> CatalogueBuilder<'a> {
+    /// For the attribute columns of these keys.
+    pub fn new(columns: impl Iterator<Item = &'a str>) -> Self {
+        let column = |key| ColumnValues { key, values: Values::default(), seen: FxHashSet::default() };
+        Self {
+            catalogue: Catalogue::default(),
+            operations: FxHashMap::default(),
+            columns: columns.map(column).collect(),
+        }
+    }
+
+    pub fn add_resource(&mut self, header: &[u8]) {
+        if self.catalogue.is_new(header, true) {
+            for attribute in view::resource_attributes(header) {
+                note(&mut self.catalogue.resource, &attribute);
+            }
+        }
+    }
+
+    pub fn add_span(&mut self, service: &'a str, name: &'a str, kind: u8) {
+        self.catalogue.spans += 1;
+        let (kinds, count) = self.operations.entry((service, name)).or_default();
+        *kinds |= 1 << kind.min(7);
+        *count += 1;
+    }
+
+    /// A value of the column with this number.
+    pub fn add_value(&mut self, column: usize, value: ValueView<'_>) {
+        let Some(column) = self.columns.get_mut(column) else { return };
+        if column.values.more {
+            return;
+        }
+        let hash = match value {
+            ValueView::Str(text) => FxBuildHasher.hash_one(text),
+            ValueView::Bool(value) => u64::from(value),
+            ValueView::Int(value) => value as u64,
+            ValueView::Double(value) => value.to_bits(),
+            _ => return,
+        };
+        if column.seen.insert(hash) {
+            column.values.note(value);
+        }
+    }
+
+    /// An attribute that stands in no column.
+    pub fn add_residual(&mut self, attribute: &KeyValueView<'_>) {
+        if self.catalogue.is_new(attribute.raw, false) {
+            self.catalogue.add_residual(attribute.key);
+            note(&mut self.catalogue.span, attribute);
+        }
+    }
+
+    pub fn finish(self) -> Catalogue {
+        let mut catalogue = self.catalogue;
+        for ((service, name), (kinds, count)) in self.operations {
+            let operations = entry(&mut catalogue.services, service);
+            if operations.len() < KEYS || operations.contains_key(name) {
+                operations.insert(name.to_owned(), (kinds, count));
+            }
+        }
+        for column in self.columns {
+            let known = entry(&mut catalogue.span, column.key);
+            known.values.extend(column.values.values);
+            known.more |= column.values.more || known.values.len() > VALUES;
+            while known.values.len() > VALUES {
+                known.values.pop_last();
+            }
+        }
+        catalogue
     }
 }

@@ -40,7 +40,17 @@ impl<'a> Iterator for Fields<'a> {
     #[inline]
     fn next(&mut self) -> Option<Field<'a>> {
         let (start, end) = (self.at, self.bytes.len());
-        if start >= end {
+        let rest = self.bytes.get(start..)?;
+        // Most fields: a number below 16, at least 1, and fewer than 128 bytes.
+        if let [tag @ 0x08..=0x7f, len @ ..=0x7f, value @ ..] = rest
+            && tag & 7 == 2
+            && let Some(value) = value.get(..usize::from(*len))
+        {
+            let raw = rest.get(..2 + value.len())?;
+            self.at = start + raw.len();
+            return Some(Field { number: u32::from(tag >> 3), value: FieldValue::Len(value), raw });
+        }
+        if rest.is_empty() {
             return None;
         }
         let mut at = start;

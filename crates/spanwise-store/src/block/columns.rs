@@ -45,7 +45,7 @@ pub struct AttributeColumns {
 impl AttributeColumns {
     /// Chooses the columns for these spans.
     pub fn choose<'a>(spans: impl Iterator<Item = &'a [u8]>) -> Self {
-        let mut counts: FxHashMap<(&str, ColumnType), usize> = FxHashMap::default();
+        let mut counts: FxHashMap<(&[u8], ColumnType), usize> = FxHashMap::default();
         let mut total = 0usize;
         for span in spans {
             total += 1;
@@ -59,13 +59,11 @@ impl AttributeColumns {
         let mut frequent: Vec<_> = counts.into_iter().filter(|(_, count)| *count >= least).collect();
         frequent.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
         frequent.truncate(MOST);
-        let mut columns: Vec<_> = frequent.into_iter().map(|((key, kind), _)| (key.to_owned(), kind)).collect();
+        let text = |key: &[u8]| std::str::from_utf8(key).ok().map(str::to_owned);
+        let mut columns: Vec<_> =
+            frequent.into_iter().filter_map(|((key, kind), _)| Some((text(key)?, kind))).collect();
         columns.sort();
         Self { columns }
-    }
-
-    pub fn lookup(&self) -> FxHashMap<(&str, ColumnType), usize> {
-        self.columns.iter().enumerate().map(|(number, (key, kind))| ((key.as_str(), *kind), number)).collect()
     }
 
     /// Reads the columns back from a block's schema.

@@ -23,7 +23,8 @@ pub struct TraceIndex {
     total_rows: u32,
 }
 
-fn prefix(id: &TraceId) -> u64 {
+/// The first eight bytes.
+pub(super) fn prefix(id: &TraceId) -> u64 {
     id.0.iter().take(8).fold(0, |prefix, byte| prefix << 8 | u64::from(*byte))
 }
 

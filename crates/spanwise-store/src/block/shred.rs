@@ -4,11 +4,12 @@
 //! column in this block goes there; the span's *layout* says, for each attribute in order, which column holds it (1 +
 //! its number) or that it stands raw in the residual (0). Everything else is residual, as raw fields in their order.
 
+use rustc_hash::FxHashMap;
 use spanwise_wire::SpanRef;
 use spanwise_wire::encode::{
     put_fixed32, put_fixed64, put_len_field, put_message, put_str, put_tag, put_uint, put_varint,
 };
-use spanwise_wire::view::{FieldValue, Fields, ValueView, key_value};
+use spanwise_wire::view::{FieldValue, Fields};
 
 /// Types that attribute columns can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,27 +54,51 @@ impl Cell<'_> {
 }
 
 /// Key and cell of an attribute, when a column can hold all of it: a key, one value, nothing else.
-pub fn cell(key_value_body: &[u8]) -> Option<(&str, Cell<'_>)> {
-    let mut fields = Fields::new(key_value_body);
-    let (first, second) = (fields.next()?, fields.next()?);
-    if first.number != 1 || second.number != 2 || fields.next().is_some() {
+pub fn cell(key_value_body: &[u8]) -> Option<(&[u8], Cell<'_>)> {
+    let (key, rest) = text_field(key_value_body, 1)?;
+    let (value, rest) = text_field(rest, 2)?;
+    if key.is_empty() || !rest.is_empty() {
         return None;
     }
-    let FieldValue::Len(value) = second.value else { return None };
-    let mut members = Fields::new(value);
-    let member = members.next()?;
-    if members.next().is_some() {
-        return None;
-    }
-    let view = key_value(key_value_body);
-    let cell = match (view.value, member.value) {
-        (ValueView::Str(text), _) => Cell::Str(text),
-        (ValueView::Bool(value), FieldValue::Varint(0 | 1)) => Cell::Bool(value),
-        (ValueView::Int(value), _) => Cell::Int(value),
-        (ValueView::Double(value), _) => Cell::Double(value),
+    let cell = match value {
+        [0x0a, ..] => match text_field(value, 1)? {
+            (text, []) => Cell::Str(std::str::from_utf8(text).ok()?),
+            _ => return None,
+        },
+        [0x10, value @ (0 | 1)] => Cell::Bool(*value == 1),
+        [0x18, varint @ ..] => {
+            let mut at = 0;
+            let value = read_varint(varint, &mut at)?;
+            (at == varint.len()).then_some(Cell::Int(value as i64))?
+        }
+        [0x21, bytes @ ..] => Cell::Double(f64::from_le_bytes(bytes.try_into().ok()?)),
         _ => return None,
     };
-    (!view.key.is_empty()).then_some((view.key, cell))
+    Some((key, cell))
+}
+
+/// The content of the length-delimited field `number`, below 16, that the bytes begin with, and what follows it.
+fn text_field(bytes: &[u8], number: u8) -> Option<(&[u8], &[u8])> {
+    let rest = bytes.strip_prefix(&[number << 3 | 2])?;
+    if let [len @ ..=0x7f, rest @ ..] = rest {
+        return rest.split_at_checked(usize::from(*len));
+    }
+    let mut at = 0;
+    let len = read_varint(rest, &mut at)?;
+    rest.get(at..)?.split_at_checked(usize::try_from(len).ok()?)
+}
+
+/// Takes spans apart, one after the other, and keeps its buffers and what it learned for the next.
+pub struct Shredder<'a> {
+    columns: &'a [(String, ColumnType)],
+    lookup: FxHashMap<(&'a [u8], ColumnType), u32>,
+    /// By one more than a column's number: the column that came after it the last time; first, the one that a span
+    /// began with. Spans of one kind list their attributes in one order.
+    next: Vec<u32>,
+    /// By column: the span that it was used for last, counted from 1.
+    used: Vec<u64>,
+    spans: u64,
+    row: Shredded<'a>,
 }
 
 /// What a span leaves for its row beside the columns that [`SpanRef`] fills.
@@ -85,47 +110,97 @@ pub struct Shredded<'a> {
     pub cells: Vec<(usize, Cell<'a>)>,
     pub layout: Vec<u8>,
     pub residual: Vec<u8>,
+    /// Bodies of the attributes that stand in the residual.
+    pub raw_attributes: Vec<&'a [u8]>,
 }
 
-/// Takes a span apart. `column` answers the number of the column for a key and type, if the block has one.
-pub fn shred<'a>(body: &'a [u8], span: &SpanRef, column: impl Fn(&str, ColumnType) -> Option<usize>) -> Shredded<'a> {
-    let mut row = Shredded::default();
-    let mut statuses = 0;
-    for field in Fields::new(body) {
-        match (field.number, field.value) {
-            (1 | 2 | 4 | 7 | 8, _) => {}
-            (5, value) => row.name = value.text(),
-            (6, value) if value.uint() <= 5 => {}
-            // A kind that OTLP does not define stands in the residual, if it is the one that counts.
-            (6, _) if span.kind != 0 => {}
-            (9, FieldValue::Len(attribute)) => {
-                let found = cell(attribute).and_then(|(key, cell)| Some((column(key, cell.column_type())?, cell)));
-                match found.filter(|(number, _)| row.cells.iter().all(|(taken, _)| taken != number)) {
-                    Some((number, cell)) => {
-                        put_varint(&mut row.layout, number as u64 + 1);
-                        row.cells.push((number, cell));
+impl<'a> Shredder<'a> {
+    pub fn new(columns: &'a [(String, ColumnType)]) -> Self {
+        let number = |(number, (key, kind)): (usize, &'a (String, ColumnType))| ((key.as_bytes(), *kind), number as u32);
+        Self {
+            columns,
+            lookup: columns.iter().enumerate().map(number).collect(),
+            next: vec![0; columns.len() + 1],
+            used: vec![0; columns.len()],
+            spans: 0,
+            row: Shredded::default(),
+        }
+    }
+
+    /// The column for a key and type, if the block has one that this span does not use yet. `before` is where in
+    /// `next` the attribute before it points from.
+    fn column(&mut self, key: &[u8], kind: ColumnType, before: usize) -> Option<usize> {
+        let guess = self.next.get(before).copied().unwrap_or(0) as usize;
+        let number = match self.columns.get(guess) {
+            Some((known, known_kind)) if known.as_bytes() == key && *known_kind == kind => guess,
+            _ => {
+                let number = *self.lookup.get(&(key, kind))?;
+                if let Some(next) = self.next.get_mut(before) {
+                    *next = number;
+                }
+                number as usize
+            }
+        };
+        let used = self.used.get_mut(number)?;
+        if *used == self.spans {
+            return None;
+        }
+        *used = self.spans;
+        Some(number)
+    }
+
+    /// Takes a span apart.
+    pub fn shred(&mut self, body: &'a [u8], span: &SpanRef) -> &Shredded<'a> {
+        self.spans += 1;
+        let mut row = std::mem::take(&mut self.row);
+        row.name = "";
+        row.flags = 0;
+        row.cells.clear();
+        row.layout.clear();
+        row.residual.clear();
+        row.raw_attributes.clear();
+        let mut statuses = 0;
+        let mut before = 0;
+        for field in Fields::new(body) {
+            match (field.number, field.value) {
+                (1 | 2 | 4 | 7 | 8, _) => {}
+                (5, value) => row.name = value.text(),
+                (6, value) if value.uint() <= 5 => {}
+                // A kind that OTLP does not define stands in the residual, if it is the one that counts.
+                (6, _) if span.kind != 0 => {}
+                (9, FieldValue::Len(attribute)) => {
+                    let found = cell(attribute)
+                        .and_then(|(key, cell)| Some((self.column(key, cell.column_type(), before)?, cell)));
+                    match found {
+                        Some((number, cell)) => {
+                            put_varint(&mut row.layout, number as u64 + 1);
+                            row.cells.push((number, cell));
+                            before = number + 1;
+                        }
+                        None => {
+                            put_varint(&mut row.layout, 0);
+                            row.residual.extend_from_slice(field.raw);
+                            row.raw_attributes.push(attribute);
+                        }
                     }
-                    None => {
-                        put_varint(&mut row.layout, 0);
+                }
+                (15, FieldValue::Len(status)) => {
+                    statuses += 1;
+                    if statuses == 1 && !is_code_alone(status, span.status) {
                         row.residual.extend_from_slice(field.raw);
                     }
                 }
+                (16, value) => row.flags = value.uint() as u32,
+                _ => row.residual.extend_from_slice(field.raw),
             }
-            (15, FieldValue::Len(status)) => {
-                statuses += 1;
-                if statuses == 1 && !is_code_alone(status, span.status) {
-                    row.residual.extend_from_slice(field.raw);
-                }
-            }
-            (16, value) => row.flags = value.uint() as u32,
-            _ => row.residual.extend_from_slice(field.raw),
         }
+        if statuses > 1 {
+            // Several are one message merged: rare enough to keep them all as they are.
+            put_raw_statuses(body, &mut row);
+        }
+        self.row = row;
+        &self.row
     }
-    if statuses > 1 {
-        // Several are one message merged: rare enough to keep them all as they are.
-        return shred_with_raw_statuses(body, row);
-    }
-    row
 }
 
 fn is_code_alone(status: &[u8], code: u8) -> bool {
@@ -136,7 +211,7 @@ fn is_code_alone(status: &[u8], code: u8) -> bool {
         && matches!(first, Some(field) if field.number == 3 && field.value == FieldValue::Varint(u64::from(code)))
 }
 
-fn shred_with_raw_statuses<'a>(body: &'a [u8], mut row: Shredded<'a>) -> Shredded<'a> {
+fn put_raw_statuses(body: &[u8], row: &mut Shredded<'_>) {
     let kept = std::mem::take(&mut row.residual);
     for field in Fields::new(&kept).filter(|field| field.number != 15) {
         row.residual.extend_from_slice(field.raw);
@@ -144,7 +219,6 @@ fn shred_with_raw_statuses<'a>(body: &'a [u8], mut row: Shredded<'a>) -> Shredde
     for field in Fields::new(body).filter(|field| field.number == 15) {
         row.residual.extend_from_slice(field.raw);
     }
-    row
 }
 
 /// Puts a span together again. `cell` answers a column's key and this row's value.
@@ -200,12 +274,12 @@ pub fn layout_columns(layout: &[u8]) -> impl Iterator<Item = usize> + '_ {
 
 fn read_varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let mut value = 0u64;
-    for shift in (0..63).step_by(7) {
+    for shift in (0..64).step_by(7) {
         let byte = *bytes.get(*at)?;
         *at += 1;
         value |= u64::from(byte & 0x7f) << shift;
         if byte < 0x80 {
-            return Some(value);
+            return (shift < 63 || byte <= 1).then_some(value);
         }
     }
     None

@@ -13,15 +13,15 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use spanwise_model::TraceId;
-use spanwise_wire::view::Fields;
+use spanwise_wire::view::ValueView;
 use spanwise_wire::{Batch, SpanRef, view};
 
 use super::columns::{self, AttributeColumns};
 use super::facts_of::{SpanTimes, facts_of};
-use super::index::TraceIndex;
-use super::shred::{Cell, ColumnType, shred};
+use super::index::{self, TraceIndex};
+use super::shred::{Cell, ColumnType, Shredder};
 use super::{BlockError, FORMAT_VERSION};
-use crate::catalogue::Catalogue;
+use crate::catalogue::CatalogueBuilder;
 
 /// Rows of one row group, and of one page: a trace lies on one or two pages of each column.
 const GROUP_ROWS: usize = 64 << 10;
@@ -52,6 +52,8 @@ pub struct BuiltBlock {
 #[derive(Clone, Copy)]
 pub(super) struct Row<'a> {
     pub batch: &'a Batch,
+    /// Of the batch.
+    pub number: u32,
     pub place: usize,
     pub span: &'a SpanRef,
 }
@@ -72,11 +74,7 @@ pub fn nowhere(_: &TraceId) -> Result<Vec<(String, Batch)>, BlockError> {
 /// # Errors
 /// When Parquet cannot be written, which goes to memory, so only a bug can do that; and those of `elsewhere`.
 pub fn build(batches: &[Batch], elsewhere: &Elsewhere<'_>) -> Result<BuiltBlock, BlockError> {
-    let mut rows: Vec<Row<'_>> = Vec::with_capacity(batches.iter().map(Batch::len_spans).sum());
-    for batch in batches {
-        rows.extend(batch.spans().iter().enumerate().map(|(place, span)| Row { batch, place, span }));
-    }
-    rows.sort_by_key(|row| (row.span.trace_id, row.span.start_unix_nano, row.span.span_id, row.span.kind));
+    let mut rows = sorted(batches);
     drop_duplicates(&mut rows);
     // A share of one in a hundred shows in a tenth of many spans as well.
     let step = if rows.len() > SAMPLE_FROM { 10 } else { 1 };
@@ -85,14 +83,20 @@ pub fn build(batches: &[Batch], elsewhere: &Elsewhere<'_>) -> Result<BuiltBlock,
     let mut parquet = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut parquet, Arc::clone(&schema), Some(properties(&schema, rows.len())))
         .map_err(|error| BlockError::Write(error.to_string()))?;
-    let mut catalogue = Catalogue::default();
+    let mut taking = Taking {
+        shredder: Shredder::new(&attributes.columns),
+        resources: Resources::new(batches),
+        catalogue: CatalogueBuilder::new(attributes.columns.iter().map(|(key, _)| key.as_str())),
+        attributes: &attributes,
+        schema: &schema,
+    };
     let (facts, times) = facts_of(&rows, elsewhere)?;
     let facts = facts.finish()?;
     for (chunk, times) in rows.chunks(CHUNK_ROWS).zip(times.chunks(CHUNK_ROWS)) {
-        let batch = record_batch(chunk, times, &attributes, &schema, &mut catalogue)
-            .map_err(|error| BlockError::Write(error.to_string()))?;
+        let batch = taking.record_batch(chunk, times).map_err(|error| BlockError::Write(error.to_string()))?;
         writer.write(&batch).map_err(|error| BlockError::Write(error.to_string()))?;
     }
+    let catalogue = taking.catalogue.finish();
     let written = writer.close().map_err(|error| BlockError::Write(error.to_string()))?;
     let of_times = schema.fields().len() - columns::TIMES..;
     let column_bytes: i64 = written
@@ -110,9 +114,6 @@ pub fn build(batches: &[Batch], elsewhere: &Elsewhere<'_>) -> Result<BuiltBlock,
     }
     let traces = firsts.len() as u64;
     let index = TraceIndex::new(firsts, rows.len() as u32).to_bytes();
-    for row in &rows {
-        catalogue.add(row.batch, row.place);
-    }
     let starts = || rows.iter().map(|row| row.span.start_unix_nano);
     Ok(BuiltBlock {
         parquet,
@@ -125,6 +126,27 @@ pub fn build(batches: &[Batch], elsewhere: &Elsewhere<'_>) -> Result<BuiltBlock,
         min_start_unix_nano: starts().min().unwrap_or(0),
         max_start_unix_nano: starts().max().unwrap_or(0),
     })
+}
+
+/// All spans, in order of trace id, start, span id, kind.
+fn sorted(batches: &[Batch]) -> Vec<Row<'_>> {
+    // By the first half of the trace id, which nearly always tells traces apart, without following references.
+    let mut order: Vec<(u64, u32, u32)> = Vec::with_capacity(batches.iter().map(Batch::len_spans).sum());
+    for (number, batch) in batches.iter().enumerate() {
+        let spans = batch.spans().iter().enumerate();
+        order.extend(spans.map(|(place, span)| (index::prefix(&span.trace_id), number as u32, place as u32)));
+    }
+    order.sort_unstable();
+    let row = |(_, number, place): &(u64, u32, u32)| {
+        let batch = batches.get(*number as usize)?;
+        let place = *place as usize;
+        Some(Row { batch, number: *number, place, span: batch.spans().get(place)? })
+    };
+    let mut rows: Vec<Row<'_>> = order.iter().filter_map(row).collect();
+    for rows in rows.chunk_by_mut(|a, b| index::prefix(&a.span.trace_id) == index::prefix(&b.span.trace_id)) {
+        rows.sort_by_key(|row| (row.span.trace_id, row.span.start_unix_nano, row.span.span_id, row.span.kind));
+    }
+    rows
 }
 
 /// Rows with the same ids, kind and start lie together; of equal ones the first stays.
@@ -198,16 +220,22 @@ impl AttributeBuilder {
         }
     }
 
-    fn append(&mut self, cell: Option<Cell<'_>>) {
+    fn append(&mut self, cell: Cell<'_>) {
         match (self, cell) {
-            (Self::Str(builder), Some(Cell::Str(text))) => builder.append_value(text),
-            (Self::Bool(builder), Some(Cell::Bool(value))) => builder.append_value(value),
-            (Self::Int(builder), Some(Cell::Int(value))) => builder.append_value(value),
-            (Self::Double(builder), Some(Cell::Double(value))) => builder.append_value(value),
-            (Self::Str(builder), _) => builder.append_null(),
-            (Self::Bool(builder), _) => builder.append_null(),
-            (Self::Int(builder), _) => builder.append_null(),
-            (Self::Double(builder), _) => builder.append_null(),
+            (Self::Str(builder), Cell::Str(text)) => builder.append_value(text),
+            (Self::Bool(builder), Cell::Bool(value)) => builder.append_value(value),
+            (Self::Int(builder), Cell::Int(value)) => builder.append_value(value),
+            (Self::Double(builder), Cell::Double(value)) => builder.append_value(value),
+            (builder, _) => builder.append_nulls(1),
+        }
+    }
+
+    fn append_nulls(&mut self, count: usize) {
+        match self {
+            Self::Str(builder) => builder.append_nulls(count),
+            Self::Bool(builder) => builder.append_nulls(count),
+            Self::Int(builder) => builder.append_nulls(count),
+            Self::Double(builder) => builder.append_nulls(count),
         }
     }
 
@@ -221,84 +249,149 @@ impl AttributeBuilder {
     }
 }
 
-fn record_batch(
-    rows: &[Row<'_>],
-    times: &[SpanTimes],
-    attributes: &AttributeColumns,
-    schema: &Arc<Schema>,
-    catalogue: &mut Catalogue,
-) -> Result<RecordBatch, arrow::error::ArrowError> {
-    let lookup = attributes.lookup();
-    let mut trace_id = FixedSizeBinaryBuilder::new(16);
-    let mut span_id = FixedSizeBinaryBuilder::new(8);
-    let mut parent = FixedSizeBinaryBuilder::new(8);
-    let mut start = UInt64Builder::new();
-    let mut duration = Int64Builder::new();
-    let mut kind = UInt8Builder::new();
-    let mut status = UInt8Builder::new();
-    let mut flags = UInt32Builder::new();
-    let (mut name, mut service) = (StringBuilder::new(), StringBuilder::new());
-    let (mut resource, mut scope) = (BinaryBuilder::new(), BinaryBuilder::new());
-    let (mut layout, mut residual) = (BinaryBuilder::new(), BinaryBuilder::new());
-    let (mut self_ns, mut critical_ns) = (UInt64Builder::new(), UInt64Builder::new());
-    let mut cells: Vec<_> = attributes.columns.iter().map(|(_, kind)| AttributeBuilder::new(*kind)).collect();
-    let mut row_cells: Vec<Option<Cell<'_>>> = vec![None; cells.len()];
-    for (row, times) in rows.iter().zip(times) {
-        let piece = row.batch.piece(row.place);
-        let shredded = shred(piece.span, row.span, |key, kind| lookup.get(&(key, kind)).copied());
-        trace_id.append_value(row.span.trace_id.0)?;
-        span_id.append_value(row.span.span_id.0)?;
-        match row.span.parent_span_id.is_zero() {
-            true => parent.append_null(),
-            false => parent.append_value(row.span.parent_span_id.0)?,
-        }
-        start.append_value(row.span.start_unix_nano);
-        // Wrapping, so that an end before its start comes back as it was.
-        duration.append_value(row.span.end_unix_nano.wrapping_sub(row.span.start_unix_nano) as i64);
-        kind.append_value(row.span.kind);
-        status.append_value(row.span.status);
-        flags.append_value(shredded.flags);
-        name.append_value(shredded.name);
-        service.append_value(view::service_name(piece.resource).unwrap_or("unknown_service"));
-        resource.append_value(piece.resource);
-        scope.append_value(piece.scope);
-        layout.append_value(&shredded.layout);
-        residual.append_value(&shredded.residual);
-        // Of most spans both follow from the column before.
-        self_ns.append_option(Some(times.self_ns).filter(|ns| *ns != row.span.duration_ns()));
-        critical_ns.append_option(Some(times.critical_ns).filter(|ns| *ns != times.self_ns));
-        if shredded.layout.contains(&0) {
-            for field in Fields::new(&shredded.residual).filter(|field| field.number == 9) {
-                catalogue.add_residual(view::key_value(field.value.bytes()).key);
-            }
-        }
-        row_cells.fill(None);
-        for (number, cell) in shredded.cells {
-            if let Some(place) = row_cells.get_mut(number) {
-                *place = Some(cell);
-            }
-        }
-        for (builder, cell) in cells.iter_mut().zip(&row_cells) {
-            builder.append(*cell);
-        }
+/// An attribute column of some rows; rows without the attribute are made up for when the next one has it.
+struct AttributeColumn {
+    builder: AttributeBuilder,
+    rows: usize,
+}
+
+impl AttributeColumn {
+    fn put(&mut self, row: usize, cell: Cell<'_>) {
+        self.builder.append_nulls(row - self.rows);
+        self.builder.append(cell);
+        self.rows = row + 1;
     }
-    let mut arrays: Vec<ArrayRef> = vec![
-        Arc::new(trace_id.finish()),
-        Arc::new(span_id.finish()),
-        Arc::new(parent.finish()),
-        Arc::new(start.finish()),
-        Arc::new(duration.finish()),
-        Arc::new(kind.finish()),
-        Arc::new(status.finish()),
-        Arc::new(flags.finish()),
-        Arc::new(name.finish()),
-        Arc::new(service.finish()),
-        Arc::new(resource.finish()),
-        Arc::new(scope.finish()),
-        Arc::new(layout.finish()),
-        Arc::new(residual.finish()),
-    ];
-    arrays.extend(cells.into_iter().map(AttributeBuilder::finish));
-    arrays.extend([Arc::new(self_ns.finish()) as ArrayRef, Arc::new(critical_ns.finish())]);
-    RecordBatch::try_new(Arc::clone(schema), arrays)
+
+    fn finish(mut self, rows: usize) -> ArrayRef {
+        self.builder.append_nulls(rows - self.rows);
+        self.builder.finish()
+    }
+}
+
+/// What is read of a resource once, not for each of its spans.
+struct Resources<'a> {
+    batches: &'a [Batch],
+    /// By batch, then by its resources.
+    services: Vec<Vec<Option<&'a str>>>,
+}
+
+impl<'a> Resources<'a> {
+    fn new(batches: &'a [Batch]) -> Self {
+        Self { batches, services: batches.iter().map(|batch| vec![None; batch.len_resources()]).collect() }
+    }
+
+    /// The service of a row, and its resource's header if no row had it before.
+    fn service(&mut self, row: &Row<'a>) -> (&'a str, Option<&'a [u8]>) {
+        let number = row.batch.resource_of_scope(row.span.scope as usize);
+        let known = self.services.get_mut(row.number as usize).and_then(|services| services.get_mut(number));
+        if let Some(Some(service)) = known {
+            return (service, None);
+        }
+        let header = self.batches.get(row.number as usize).map_or(&[][..], |batch| batch.resource_header(number));
+        let service = view::service_name(header).unwrap_or("unknown_service");
+        if let Some(known) = known {
+            *known = Some(service);
+        }
+        (service, Some(header))
+    }
+}
+
+/// Takes rows apart into columns.
+struct Taking<'a> {
+    shredder: Shredder<'a>,
+    resources: Resources<'a>,
+    catalogue: CatalogueBuilder<'a>,
+    attributes: &'a AttributeColumns,
+    schema: &'a Arc<Schema>,
+}
+
+impl<'a> Taking<'a> {
+    fn record_batch(
+        &mut self,
+        rows: &[Row<'a>],
+        times: &[SpanTimes],
+    ) -> Result<RecordBatch, arrow::error::ArrowError> {
+        let count = rows.len();
+        let mut trace_id = FixedSizeBinaryBuilder::with_capacity(count, 16);
+        let mut span_id = FixedSizeBinaryBuilder::with_capacity(count, 8);
+        let mut parent = FixedSizeBinaryBuilder::with_capacity(count, 8);
+        let mut start = UInt64Builder::with_capacity(count);
+        let mut duration = Int64Builder::with_capacity(count);
+        let mut kind = UInt8Builder::with_capacity(count);
+        let mut status = UInt8Builder::with_capacity(count);
+        let mut flags = UInt32Builder::with_capacity(count);
+        let (mut name, mut service) = (StringBuilder::new(), StringBuilder::new());
+        let (mut resource, mut scope) = (BinaryBuilder::new(), BinaryBuilder::new());
+        let (mut layout, mut residual) = (BinaryBuilder::new(), BinaryBuilder::new());
+        let (mut self_ns, mut critical_ns) = (UInt64Builder::with_capacity(count), UInt64Builder::with_capacity(count));
+        let column = |(_, kind): &(String, ColumnType)| AttributeColumn { builder: AttributeBuilder::new(*kind), rows: 0 };
+        let mut columns: Vec<AttributeColumn> = self.attributes.columns.iter().map(column).collect();
+        for (number, (row, times)) in rows.iter().zip(times).enumerate() {
+            let (service_name, new_resource) = self.resources.service(row);
+            if let Some(header) = new_resource {
+                self.catalogue.add_resource(header);
+            }
+            let piece = row.batch.piece(row.place);
+            let shredded = self.shredder.shred(piece.span, row.span);
+            trace_id.append_value(row.span.trace_id.0)?;
+            span_id.append_value(row.span.span_id.0)?;
+            match row.span.parent_span_id.is_zero() {
+                true => parent.append_null(),
+                false => parent.append_value(row.span.parent_span_id.0)?,
+            }
+            start.append_value(row.span.start_unix_nano);
+            // Wrapping, so that an end before its start comes back as it was.
+            duration.append_value(row.span.end_unix_nano.wrapping_sub(row.span.start_unix_nano) as i64);
+            kind.append_value(row.span.kind);
+            status.append_value(row.span.status);
+            flags.append_value(shredded.flags);
+            name.append_value(shredded.name);
+            service.append_value(service_name);
+            resource.append_value(piece.resource);
+            scope.append_value(piece.scope);
+            layout.append_value(&shredded.layout);
+            residual.append_value(&shredded.residual);
+            // Of most spans both follow from the column before.
+            self_ns.append_option(Some(times.self_ns).filter(|ns| *ns != row.span.duration_ns()));
+            critical_ns.append_option(Some(times.critical_ns).filter(|ns| *ns != times.self_ns));
+            self.catalogue.add_span(service_name, shredded.name, row.span.kind);
+            for (column, cell) in &shredded.cells {
+                self.catalogue.add_value(*column, value_of(cell));
+                if let Some(column) = columns.get_mut(*column) {
+                    column.put(number, *cell);
+                }
+            }
+            for attribute in &shredded.raw_attributes {
+                self.catalogue.add_residual(&view::key_value(attribute));
+            }
+        }
+        let mut arrays: Vec<ArrayRef> = vec![
+            Arc::new(trace_id.finish()),
+            Arc::new(span_id.finish()),
+            Arc::new(parent.finish()),
+            Arc::new(start.finish()),
+            Arc::new(duration.finish()),
+            Arc::new(kind.finish()),
+            Arc::new(status.finish()),
+            Arc::new(flags.finish()),
+            Arc::new(name.finish()),
+            Arc::new(service.finish()),
+            Arc::new(resource.finish()),
+            Arc::new(scope.finish()),
+            Arc::new(layout.finish()),
+            Arc::new(residual.finish()),
+        ];
+        arrays.extend(columns.into_iter().map(|column| column.finish(count)));
+        arrays.extend([Arc::new(self_ns.finish()) as ArrayRef, Arc::new(critical_ns.finish())]);
+        RecordBatch::try_new(Arc::clone(self.schema), arrays)
+    }
+}
+
+fn value_of<'a>(cell: &Cell<'a>) -> ValueView<'a> {
+    match *cell {
+        Cell::Str(text) => ValueView::Str(text),
+        Cell::Bool(value) => ValueView::Bool(value),
+        Cell::Int(value) => ValueView::Int(value),
+        Cell::Double(value) => ValueView::Double(value),
+    }
 }

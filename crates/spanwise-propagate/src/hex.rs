@@ -9,8 +9,6 @@ pub(crate) enum Case {
     Any,
 }
 
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
-
 pub(crate) fn digit(byte: u8, case: Case) -> Option<u8> {
     match byte {
         b'0'..=b'9' => Some(byte - b'0'),
@@ -49,23 +47,39 @@ pub(crate) fn decode_padded<const N: usize>(text: &[u8], case: Case) -> Option<[
 
 /// Writes the digits of `bytes` to the front of `target`; what does not fit is left out.
 pub(crate) fn encode(bytes: &[u8], target: &mut [u8]) {
-    for (pair, byte) in target.chunks_exact_mut(2).zip(bytes) {
-        if let [high, low] = pair {
-            *high = character(byte >> 4);
-            *low = character(byte & 15);
-        }
+    let (fours, rest) = bytes.as_chunks::<4>();
+    let Some((front, back)) = target.split_at_mut_checked(8 * fours.len()) else { return pairs(bytes, target) };
+    for (digits, four) in front.as_chunks_mut::<8>().0.iter_mut().zip(fours) {
+        *digits = eight_digits(*four);
     }
+    pairs(rest, back);
+}
+
+fn pairs(bytes: &[u8], target: &mut [u8]) {
+    for (pair, byte) in target.chunks_exact_mut(2).zip(bytes) {
+        let [.., high, low] = eight_digits([0, 0, 0, *byte]);
+        pair.copy_from_slice(&[high, low]);
+    }
+}
+
+/// All at once: each half byte to a byte of its own, then those from ten on to letters.
+fn eight_digits(bytes: [u8; 4]) -> [u8; 8] {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let mut spread = u64::from(u32::from_be_bytes(bytes));
+    spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
+    spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+    spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let is_letter = (spread + 6 * EACH) >> 4 & EACH;
+    let letters = u64::from(b'a' - b'9' - 1);
+    (spread + u64::from(b'0') * EACH + letters * is_letter).to_be_bytes()
 }
 
 pub(crate) fn push(target: &mut String, bytes: &[u8]) {
     for byte in bytes {
-        target.push(char::from(character(byte >> 4)));
-        target.push(char::from(character(byte & 15)));
+        let [.., high, low] = eight_digits([0, 0, 0, *byte]);
+        target.push(char::from(high));
+        target.push(char::from(low));
     }
-}
-
-fn character(value: u8) -> u8 {
-    DIGITS.get(usize::from(value)).copied().unwrap_or(b'0')
 }
 
 #[cfg(test)]
@@ -84,5 +98,14 @@ mod tests {
         let mut text = [0; 4];
         encode(&[0x12, 0xef], &mut text);
         assert_eq!(&text, b"12ef");
+        for first in 0..=255 {
+            let bytes = [first, 0x90, 0xaf, !first, first ^ 0x5a];
+            let mut text = [0; 10];
+            encode(&bytes, &mut text);
+            assert_eq!(decode::<5>(&text, Case::Lower), Some(bytes));
+            let mut short = [b'-'; 5];
+            encode(&bytes, &mut short);
+            assert_eq!((short.get(..4), short.get(4)), (text.get(..4), Some(&b'-')));
+        }
     }
 }

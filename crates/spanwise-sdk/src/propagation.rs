@@ -136,6 +136,7 @@ fn outgoing(span: &otel::SpanContext, inherited: Option<&Inherited>) -> Option<S
     let state = match inherited {
         Some(inherited) if &inherited.held == span.trace_state() => inherited.state.clone(),
         Some(inherited) => changed(inherited, span.trace_state()),
+        None if span.trace_state() == &otel::TraceState::NONE => TraceState::EMPTY,
         None => merge(span.trace_state(), std::iter::empty()),
     };
     Some(SpanContext { trace_id, span_id, decision, random, state })

@@ -2,6 +2,7 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::formats::{b3, jaeger, w3c};
 use crate::{Extract, Inject};
 
 impl Extract for HeaderMap {
@@ -17,9 +18,12 @@ impl Extract for HeaderMap {
 impl Inject for HeaderMap {
     fn set(&mut self, name: &'static str, value: &str) {
         if let Ok(value) = HeaderValue::from_str(value) {
-            // Only `'static` names are not copied.
             // Full (32,768 names): then the context is left out.
-            let _ = self.try_insert(HeaderName::from_static(name), value);
+            let _ = match known(name) {
+                Some(name) => self.try_insert(name, value),
+                // Only `'static` names are not copied.
+                None => self.try_insert(HeaderName::from_static(name), value),
+            };
         }
     }
 
@@ -30,6 +34,26 @@ impl Inject for HeaderMap {
     }
 
     fn remove(&mut self, name: &'static str) {
-        HeaderMap::remove(self, name);
+        match known(name) {
+            Some(name) => HeaderMap::remove(self, name),
+            None => HeaderMap::remove(self, name),
+        };
+    }
+}
+
+/// The usual names, made once: `HeaderMap` would look at each of their letters again at every call.
+fn known(name: &str) -> Option<&'static HeaderName> {
+    static TRACEPARENT: HeaderName = HeaderName::from_static(w3c::TRACEPARENT);
+    static TRACESTATE: HeaderName = HeaderName::from_static(w3c::TRACESTATE);
+    static BAGGAGE: HeaderName = HeaderName::from_static(w3c::BAGGAGE);
+    static B3: HeaderName = HeaderName::from_static(b3::SINGLE);
+    static UBER_TRACE_ID: HeaderName = HeaderName::from_static(jaeger::HEADER);
+    match name {
+        w3c::TRACEPARENT => Some(&TRACEPARENT),
+        w3c::TRACESTATE => Some(&TRACESTATE),
+        w3c::BAGGAGE => Some(&BAGGAGE),
+        b3::SINGLE => Some(&B3),
+        jaeger::HEADER => Some(&UBER_TRACE_ID),
+        _ => None,
     }
 }

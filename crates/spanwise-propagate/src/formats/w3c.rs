@@ -2,7 +2,6 @@
 //!
 //! <https://www.w3.org/TR/trace-context-2/>, <https://www.w3.org/TR/baggage/>
 
-use super::Line;
 use crate::carrier::{Field, one};
 use crate::hex::{self, Case};
 use crate::trace_state::Builder;
@@ -43,8 +42,11 @@ pub fn parse_traceparent(value: &[u8]) -> Option<SpanContext> {
 /// Calls `with` with the `traceparent` value: 55 characters, from the stack.
 pub fn format_traceparent<T>(span: &SpanContext, with: impl FnOnce(&str) -> T) -> T {
     let flags = if span.decision.is_sampled() { SAMPLED } else { 0 } | if span.random { RANDOM } else { 0 };
-    let line = Line::<55>::new().text("00-").hex(span.trace_id.as_bytes()).text("-").hex(span.span_id.as_bytes());
-    with(line.text("-").hex(&[flags]).as_str())
+    let mut line = *b"00-................................-................-..";
+    hex::encode(span.trace_id.as_bytes(), &mut line[3..35]);
+    hex::encode(span.span_id.as_bytes(), &mut line[36..52]);
+    hex::encode(&[flags], &mut line[53..]);
+    with(core::str::from_utf8(&line).unwrap_or_default())
 }
 
 pub(crate) fn extract(carrier: &(impl Extract + ?Sized)) -> Option<Parent> {

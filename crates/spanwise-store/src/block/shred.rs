@@ -116,7 +116,8 @@ pub struct Shredded<'a> {
 
 impl<'a> Shredder<'a> {
     pub fn new(columns: &'a [(String, ColumnType)]) -> Self {
-        let number = |(number, (key, kind)): (usize, &'a (String, ColumnType))| ((key.as_bytes(), *kind), number as u32);
+        let number =
+            |(number, (key, kind)): (usize, &'a (String, ColumnType))| ((key.as_bytes(), *kind), number as u32);
         Self {
             columns,
             lookup: columns.iter().enumerate().map(number).collect(),

@@ -306,11 +306,7 @@ struct Taking<'a> {
 }
 
 impl<'a> Taking<'a> {
-    fn record_batch(
-        &mut self,
-        rows: &[Row<'a>],
-        times: &[SpanTimes],
-    ) -> Result<RecordBatch, arrow::error::ArrowError> {
+    fn record_batch(&mut self, rows: &[Row<'a>], times: &[SpanTimes]) -> Result<RecordBatch, arrow::error::ArrowError> {
         let count = rows.len();
         let mut trace_id = FixedSizeBinaryBuilder::with_capacity(count, 16);
         let mut span_id = FixedSizeBinaryBuilder::with_capacity(count, 8);
@@ -324,7 +320,8 @@ impl<'a> Taking<'a> {
         let (mut resource, mut scope) = (BinaryBuilder::new(), BinaryBuilder::new());
         let (mut layout, mut residual) = (BinaryBuilder::new(), BinaryBuilder::new());
         let (mut self_ns, mut critical_ns) = (UInt64Builder::with_capacity(count), UInt64Builder::with_capacity(count));
-        let column = |(_, kind): &(String, ColumnType)| AttributeColumn { builder: AttributeBuilder::new(*kind), rows: 0 };
+        let column =
+            |(_, kind): &(String, ColumnType)| AttributeColumn { builder: AttributeBuilder::new(*kind), rows: 0 };
         let mut columns: Vec<AttributeColumn> = self.attributes.columns.iter().map(column).collect();
         for (number, (row, times)) in rows.iter().zip(times).enumerate() {
             let (service_name, new_resource) = self.resources.service(row);

@@ -1,40 +1,73 @@
 //! What of a query the store can tell from its columns. The rest is `Maybe`: the span itself is looked at.
 
+use std::cmp::Ordering;
+
 use spanwise_model::TraceId;
-use spanwise_store::block::filter::{Column, Predicate, Test};
+use spanwise_store::Snapshot;
+use spanwise_store::block::filter::{Column, Exactly, Predicate, Test};
 use spanwise_wire::view::ValueView;
 
 use crate::traceql::ast::{Compare, Expr, Intrinsic, Literal, Pipeline, Scope, Side, Spanset, SpansetOperator, Stage};
 use crate::traceql::{Truth, eval};
 
+/// About how many spans satisfy a condition.
+pub type Estimate<'e> = dyn Fn(&Expr) -> u64 + 'e;
+
 /// The conditions of which some span of a trace must satisfy one, or the trace is in no answer; `None` among them
-/// is satisfied by every span. Where either of two would do, the one that fewer spans are likely to satisfy.
-pub fn necessary(pipeline: &Pipeline) -> Vec<Option<&Expr>> {
+/// is satisfied by every span. Where either of two would do, the one that fewer spans satisfy.
+pub fn necessary<'a>(pipeline: &'a Pipeline, estimate: &Estimate<'_>) -> Vec<Option<&'a Expr>> {
     let sets = pipeline.stages.iter().filter_map(|stage| match stage {
-        Stage::Spanset(set) => Some(of_spanset(set)),
+        Stage::Spanset(set) => Some(of_spanset(set, estimate)),
         _ => None,
     });
-    sets.reduce(narrower).unwrap_or_else(|| vec![None])
+    sets.reduce(|left, right| narrower(left, right, estimate)).unwrap_or_else(|| vec![None])
 }
 
-fn of_spanset(spanset: &Spanset) -> Vec<Option<&Expr>> {
+fn of_spanset<'a>(spanset: &'a Spanset, estimate: &Estimate<'_>) -> Vec<Option<&'a Expr>> {
     match spanset {
         Spanset::Filter(filter) => vec![filter.as_ref()],
-        Spanset::Pipeline(pipeline) => necessary(pipeline),
-        Spanset::Operation(operator, left, right) => match operator {
-            SpansetOperator::Or => of_spanset(left).into_iter().chain(of_spanset(right)).collect(),
-            // Nothing need be on the left.
-            SpansetOperator::Structural(_, Side::NotRight) => of_spanset(right),
-            SpansetOperator::And | SpansetOperator::Structural(..) => narrower(of_spanset(left), of_spanset(right)),
-        },
+        Spanset::Pipeline(pipeline) => necessary(pipeline, estimate),
+        Spanset::Operation(operator, left, right) => {
+            let sides = || (of_spanset(left, estimate), of_spanset(right, estimate));
+            match operator {
+                SpansetOperator::Or => {
+                    let (left, right) = sides();
+                    left.into_iter().chain(right).collect()
+                }
+                // Nothing need be on the left.
+                SpansetOperator::Structural(_, Side::NotRight) => of_spanset(right, estimate),
+                SpansetOperator::And | SpansetOperator::Structural(..) => {
+                    let (left, right) = sides();
+                    narrower(left, right, estimate)
+                }
+            }
+        }
     }
 }
 
-fn narrower<'a>(left: Vec<Option<&'a Expr>>, right: Vec<Option<&'a Expr>>) -> Vec<Option<&'a Expr>> {
+fn narrower<'a>(
+    left: Vec<Option<&'a Expr>>,
+    right: Vec<Option<&'a Expr>>,
+    estimate: &Estimate<'_>,
+) -> Vec<Option<&'a Expr>> {
     let narrowness = |conditions: &[Option<&Expr>]| {
         conditions.iter().map(|condition| condition.map_or(0, narrowness_of)).min().unwrap_or(0)
     };
-    if narrowness(&right) > narrowness(&left) { right } else { left }
+    let spans = |conditions: &[Option<&Expr>]| {
+        let each = conditions.iter().map(|condition| condition.map_or(u64::MAX, estimate));
+        each.fold(0, u64::saturating_add)
+    };
+    match spans(&left).cmp(&spans(&right)) {
+        Ordering::Less => left,
+        Ordering::Greater => right,
+        Ordering::Equal if narrowness(&right) > narrowness(&left) => right,
+        Ordering::Equal => left,
+    }
+}
+
+/// What a snapshot tells.
+pub fn estimate(snapshot: &Snapshot) -> impl Fn(&Expr) -> u64 + '_ {
+    |condition| snapshot.estimate(&of_expr(condition))
 }
 
 /// A guess of how few spans satisfy a condition; 0 when columns do not tell.
@@ -106,11 +139,11 @@ fn of_expr(expr: &Expr) -> Predicate {
                     Predicate::Maybe
                 }
                 (operand, Expr::Literal(literal)) => {
-                    equality(column(operand, compares(compare, literal)), compare, literal)
+                    bounded(column(operand, compares(compare, literal)), compare, literal)
                 }
                 (Expr::Literal(literal), operand) => {
                     let mirrored = eval::mirrored(compare);
-                    equality(column(operand, compares(mirrored, literal)), compare, literal)
+                    bounded(column(operand, compares(mirrored, literal)), mirrored, literal)
                 }
                 _ => Predicate::Maybe,
             }
@@ -130,14 +163,26 @@ fn compares(compare: Compare, literal: &Literal) -> impl Fn(eval::Value<'_>) -> 
     move |value| eval::compares(compare, &value, &literal)
 }
 
-/// Equality with a string says which one.
-fn equality(predicate: Predicate, compare: Compare, literal: &Literal) -> Predicate {
-    match (predicate, compare, literal) {
-        (Predicate::Column(column, test), Compare::Eq, Literal::String(text)) => {
-            Predicate::Column(column, test.only(text))
+/// Doubles have all whole numbers up to here.
+const WHOLE: i64 = 1 << 53;
+
+/// What a comparison with a literal leaves is told to whoever looks for it.
+fn bounded(predicate: Predicate, compare: Compare, literal: &Literal) -> Predicate {
+    let Predicate::Column(column, test) = predicate else { return predicate };
+    let test = match (compare, literal) {
+        (Compare::Eq, Literal::String(text)) => test.only(Exactly::Text(text.as_str().into())),
+        (Compare::Eq, Literal::Int(value) | Literal::Duration(value)) if (-WHOLE..=WHOLE).contains(value) => {
+            test.only(Exactly::Int(*value)).at_least(*value)
         }
-        (predicate, ..) => predicate,
-    }
+        (Compare::Greater | Compare::GreaterEq, Literal::Int(value) | Literal::Duration(value)) => {
+            test.at_least(*value)
+        }
+        (Compare::Greater | Compare::GreaterEq, Literal::Float(value)) if *value >= 0.0 && *value < WHOLE as f64 => {
+            test.at_least(*value as i64)
+        }
+        _ => test,
+    };
+    Predicate::Column(column, test)
 }
 
 /// A test of what stands in one column; a span without a value does not pass.
@@ -153,4 +198,42 @@ fn column(operand: &Expr, test: impl Fn(eval::Value<'_>) -> bool + Send + Sync +
         _ => return Predicate::Maybe,
     };
     Predicate::Column(column, Test::new(move |value| test(read(value))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::traceql::{ast::Root, parse};
+
+    #[test]
+    fn the_side_that_fewer_spans_satisfy_is_looked_for() {
+        let chosen = |query: &str, estimate: &Estimate<'_>| {
+            let Root::Search(pipeline) = parse(query).unwrap().root else { panic!("{query} is no search") };
+            let literal = |one: &Option<&Expr>| match one {
+                Some(Expr::Compare(_, _, right)) => format!("{right:?}"),
+                other => format!("{other:?}"),
+            };
+            let conditions = necessary(&pipeline, estimate);
+            conditions.iter().map(literal).collect::<Vec<_>>().join(" ")
+        };
+        let rare = |text: &'static str| {
+            move |condition: &Expr| match condition {
+                Expr::Compare(_, _, right) if matches!(&**right, Expr::Literal(Literal::String(name)) if name == text) => {
+                    3
+                }
+                _ => 900,
+            }
+        };
+        let both = "{ name = \"a\" } >> { name = \"b\" }";
+        assert!(chosen(both, &rare("a")).contains("\"a\""));
+        assert!(chosen(both, &rare("b")).contains("\"b\""));
+        assert!(chosen("{ name = \"a\" } !>> { name = \"b\" }", &rare("a")).contains("\"b\""), "nothing need be left");
+        assert!(chosen("{ name = \"a\" } && { }", &rare("b")).contains("\"a\""));
+        assert!(
+            chosen("{ kind = server } > { name = \"b\" }", &|_| 7).contains("\"b\""),
+            "a guess where all are alike"
+        );
+        let either = chosen("({ name = \"a\" } || { name = \"c\" }) >> { name = \"b\" }", &rare("b"));
+        assert!(either.contains("\"b\"") && !either.contains("\"c\""));
+    }
 }

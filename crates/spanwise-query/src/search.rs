@@ -1,8 +1,8 @@
 //! Search: the newest traces that have spans in the set, or those with the longest.
 //!
-//! Parts are read newest first. A span that may be in the set makes its trace a candidate; candidates are fetched
-//! whole, newest first, and judged as a whole, so that what is asked of the trace is answered wherever its spans lie.
-//! Reading stops as soon as no older part can hold a newer trace.
+//! Parts are looked through in steps, those that can hold the newest traces first (`search/sources.rs`). A span that may
+//! be in the set makes its trace a candidate; candidates are fetched whole, newest first, and judged as a whole, so that
+//! what is asked of the trace is answered wherever its spans lie. Reading stops as soon as no step can bring a newer one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use spanwise_model::{KeyValue, SpanId, TraceId, Value, limits};
-use spanwise_store::block::filter::{Candidate, Candidates, Note};
-use spanwise_store::block::{BlockError, BlockReader};
-use spanwise_store::snapshot::{Part, Snapshot};
+use spanwise_store::block::filter::Candidate;
+use spanwise_store::block::{BlockError, BlockReader, Order};
+use spanwise_store::snapshot::Snapshot;
 use spanwise_wire::{Batch, SpanRef, view};
 
 use crate::pushdown;
@@ -21,6 +21,8 @@ use crate::trace_view::TraceView;
 use crate::traceql::ast::{Expr, Intrinsic, Literal, Pipeline, Query, Root, Spanset, Stage};
 use crate::traceql::run::{Group, run, shown};
 use crate::traceql::{Context, EvalError, Truth};
+
+mod sources;
 
 /// What a query may cost. Shared with whoever may want to stop it.
 #[derive(Debug, Clone)]
@@ -115,22 +117,13 @@ pub enum SearchError {
     Store(#[from] BlockError),
 }
 
-/// Which traces come first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
-    Newest,
-    /// By the longest span that matches: `with(sort="duration")`, which Tempo does not know.
-    Longest,
-}
-
-impl Order {
-    fn of(query: &Query) -> Result<Order, SearchError> {
-        match query.hints.iter().rev().find(|(name, _)| name == "sort") {
-            None => Ok(Order::Newest),
-            Some((_, Literal::String(by))) if by == "start" => Ok(Order::Newest),
-            Some((_, Literal::String(by))) if by == "duration" => Ok(Order::Longest),
-            Some((_, other)) => Err(SearchError::Sort(other.to_string())),
-        }
+/// By the longest span that matches: `with(sort="duration")`, which Tempo does not know.
+fn order_of(query: &Query) -> Result<Order, SearchError> {
+    match query.hints.iter().rev().find(|(name, _)| name == "sort") {
+        None => Ok(Order::Newest),
+        Some((_, Literal::String(by))) if by == "start" => Ok(Order::Newest),
+        Some((_, Literal::String(by))) if by == "duration" => Ok(Order::Longest),
+        Some((_, other)) => Err(SearchError::Sort(other.to_string())),
     }
 }
 
@@ -157,7 +150,7 @@ struct Search<'a> {
 /// When the query is wrong for a value it meets, or a block cannot be read.
 pub fn search(snapshot: &Snapshot, request: &SearchRequest) -> Result<SearchResponse, SearchError> {
     let Root::Search(pipeline) = &request.query.root else { return Err(SearchError::IsMetrics) };
-    let necessary = pushdown::necessary(pipeline);
+    let necessary = pushdown::necessary(pipeline, &pushdown::estimate(snapshot));
     let mut search = Search {
         request,
         pipeline,
@@ -167,7 +160,7 @@ pub fn search(snapshot: &Snapshot, request: &SearchRequest) -> Result<SearchResp
         started: Instant::now(),
         response: SearchResponse { complete: true, ..SearchResponse::default() },
         judged: FxHashSet::default(),
-        order: Order::of(&request.query)?,
+        order: order_of(&request.query)?,
         found: BTreeMap::new(),
         limit: request.limit.clamp(1, limits::SEARCH_LIMIT),
     };
@@ -177,43 +170,7 @@ pub fn search(snapshot: &Snapshot, request: &SearchRequest) -> Result<SearchResp
         return Ok(search.response);
     }
     let predicate = pushdown::predicate(&necessary);
-    let note = match search.order {
-        Order::Newest if request.from_unix_nano.is_none() => Note::Start,
-        _ => Note::All,
-    };
-    let parts: Vec<_> = snapshot.parts().into_iter().filter(|(low, high, _)| search.may_overlap(*low, *high)).collect();
-    // As many blocks at a time as there are cores: what is read in vain when the first suffices costs no time.
-    let at_once = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-    for wave in parts.chunks(at_once) {
-        if wave.first().is_some_and(|(_, high, _)| search.is_past(*high)) {
-            break;
-        }
-        let cancelled = || search.is_over();
-        let look = |part: &Part<'_>| match part {
-            Part::Block(block) if !cancelled() => Some(block.candidates(&predicate, note)),
-            _ => None,
-        };
-        let look = &look;
-        let mut found: Vec<Option<Result<Candidates, BlockError>>> = std::thread::scope(|scope| {
-            let (first, rest) = (wave.first(), wave.get(1..).unwrap_or_default());
-            let others: Vec<_> = rest.iter().map(|(_, _, part)| scope.spawn(move || look(part))).collect();
-            let first = first.and_then(|(_, _, part)| look(part));
-            std::iter::once(first).chain(others.into_iter().map(|other| other.join().unwrap_or(None))).collect()
-        });
-        for ((_, high, part), found) in wave.iter().zip(found.drain(..)) {
-            if search.is_past(*high) {
-                break;
-            }
-            search.part(part, found.transpose()?, predicate.is_exact())?;
-            if search.is_over() {
-                break;
-            }
-        }
-        if search.is_over() {
-            search.response.complete = false;
-            break;
-        }
-    }
+    search.look_through(&predicate)?;
     search.response.traces = search.found.into_values().collect();
     Ok(search.response)
 }
@@ -236,63 +193,11 @@ impl Search<'_> {
             && self.found.last_key_value().is_some_and(|((std::cmp::Reverse(last), _), _)| *last > bound)
     }
 
-    /// Nothing in a part whose spans start at `high` or before can enter the result any more.
-    fn is_past(&self, high: u64) -> bool {
-        self.order == Order::Newest && self.is_settled(high)
-    }
-
     fn may_overlap(&self, low: u64, high: u64) -> bool {
         let is_late = self.request.to_unix_nano.is_some_and(|to| low > to);
         // A span that began long before the window may reach into it; a day is more than any span lasts.
         let is_early = self.request.from_unix_nano.is_some_and(|from| high.saturating_add(DAY) < from);
         !is_late && !is_early
-    }
-
-    fn part(&mut self, part: &Part<'_>, found: Option<Candidates>, is_exact: bool) -> Result<(), SearchError> {
-        match (part, found) {
-            (Part::Head(head), _) => {
-                let mut candidates = FxHashMap::default();
-                for batch in head.batches() {
-                    self.look(&batch, &mut candidates)?;
-                    if self.is_over() {
-                        return Ok(());
-                    }
-                }
-                let candidates = candidates.into_iter().filter(|(_, seen)| seen.may_match);
-                self.judge_all(
-                    candidates.map(|(id, seen)| (self.bound(seen.start_unix_nano, seen.longest_ns), id)).collect(),
-                )
-            }
-            (Part::Block(block), Some(found)) if is_exact || self.order == Order::Longest => {
-                self.response.inspected_spans += block.len_spans();
-                self.response.inspected_bytes += found.inspected_bytes;
-                let bound = |trace: &Candidate| self.bound(trace.start_unix_nano, trace.longest_ns);
-                let traces = self.without_outsiders(block, &found.traces)?;
-                let mut traces: Vec<_> = traces.iter().map(|trace| (bound(trace), trace.row)).collect();
-                traces.sort_unstable_by_key(|(bound, _)| std::cmp::Reverse(*bound));
-                self.judge_rows(block, &traces)
-            }
-            (Part::Block(block), Some(found)) => {
-                self.response.inspected_bytes += found.inspected_bytes;
-                let starts: FxHashMap<u32, u64> =
-                    found.traces.iter().map(|trace| (trace.row, trace.start_unix_nano)).collect();
-                let mut candidates = FxHashMap::default();
-                for batch in block.scan_rows(&found.rows)? {
-                    self.look(&batch?, &mut candidates)?;
-                    if self.is_over() {
-                        return Ok(());
-                    }
-                }
-                // The rows that were looked at need not be a trace's first.
-                let start_of = |id: &TraceId, seen: u64| {
-                    block.first_row(id).and_then(|row| starts.get(&row)).map_or(seen, |start| seen.min(*start))
-                };
-                let candidates = candidates.into_iter().filter(|(_, seen)| seen.may_match);
-                self.judge_all(candidates.map(|(id, seen)| (start_of(&id, seen.start_unix_nano), id)).collect())
-            }
-            // Cancelled before it was looked at.
-            (Part::Block(_), None) => Ok(()),
-        }
     }
 
     /// Leaves out the traces that end before the window or start after it, unless they have more spans elsewhere.
@@ -314,52 +219,19 @@ impl Search<'_> {
         Ok(inside)
     }
 
+    /// Only of a plain filter are the spans that match among those that its conditions were tried on.
+    fn is_plain(&self) -> bool {
+        matches!(self.pipeline.stages.as_slice(), [Stage::Spanset(Spanset::Filter(_)), rest @ ..]
+            if rest.iter().all(|stage| matches!(stage, Stage::Select(_))))
+    }
+
     /// What a trace's place in the order is at most, told from spans that may be in the set.
     fn bound(&self, start_unix_nano: u64, longest_ns: u64) -> u64 {
-        // Only of a plain filter are the spans that match among those that its conditions were tried on.
-        let is_plain = matches!(self.pipeline.stages.as_slice(), [Stage::Spanset(Spanset::Filter(_)), rest @ ..]
-            if rest.iter().all(|stage| matches!(stage, Stage::Select(_))));
         match self.order {
             Order::Newest => start_unix_nano,
-            Order::Longest if is_plain => longest_ns,
+            Order::Longest if self.is_plain() => longest_ns,
             Order::Longest => u64::MAX,
         }
-    }
-
-    /// Judges traces by their first rows, greatest bound first, until no further one can enter the result.
-    fn judge_rows(&mut self, block: &BlockReader, traces: &[(u64, u32)]) -> Result<(), SearchError> {
-        let mut rest = traces;
-        // Of equal bounds the ids decide, and those are not known yet.
-        while let Some((bound, _)) = rest.first() {
-            if self.is_settled(*bound) || self.is_over() {
-                break;
-            }
-            let (chunk, after) = rest.split_at(self.worth_fetching().min(rest.len()));
-            rest = after;
-            let mut by_row: Vec<(u32, u64)> = chunk.iter().map(|(bound, row)| (*row, *bound)).collect();
-            by_row.sort_unstable();
-            let rows: Vec<u32> = by_row.iter().map(|(row, _)| *row).collect();
-            let ids = block.trace_ids(&rows)?;
-            let mut chunk: Vec<_> = by_row.iter().zip(ids).map(|((_, bound), id)| (*bound, id)).collect();
-            chunk.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-            self.judge_chunk(&chunk)?;
-        }
-        Ok(())
-    }
-
-    /// Judges traces, greatest bound first, until no further one can enter the result.
-    fn judge_all(&mut self, mut candidates: Vec<(u64, TraceId)>) -> Result<(), SearchError> {
-        candidates.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-        let mut rest = candidates.as_slice();
-        while let Some((bound, _)) = rest.first() {
-            if self.is_settled(*bound) || self.is_over() {
-                break;
-            }
-            let (chunk, after) = rest.split_at(self.worth_fetching().min(rest.len()));
-            rest = after;
-            self.judge_chunk(chunk)?;
-        }
-        Ok(())
     }
 
     /// How many traces to fetch before it is known which of them are in the result.
@@ -370,7 +242,11 @@ impl Search<'_> {
     /// Fetches traces, some at a time, and decides about each.
     fn judge_chunk(&mut self, chunk: &[(u64, TraceId)]) -> Result<(), SearchError> {
         let chunk: Vec<_> = chunk.iter().filter(|(_, id)| !self.judged.contains(id)).copied().collect();
-        for ((bound, id), trace) in chunk.iter().zip(fetch(self.snapshot, &chunk)) {
+        let traces = on_all_cores(&chunk, |(_, id)| match self.is_over() {
+            true => Ok(None),
+            false => self.snapshot.trace(id),
+        });
+        for ((bound, id), trace) in chunk.iter().zip(traces) {
             if self.is_settled(*bound) {
                 break;
             }
@@ -441,21 +317,22 @@ struct Seen {
     may_match: bool,
 }
 
-/// Whole traces, in the order of `wanted`, read on as many threads as there are cores.
-fn fetch(snapshot: &Snapshot, wanted: &[(u64, TraceId)]) -> Vec<Result<Option<Batch>, BlockError>> {
+/// Calls for each item on as many threads as there are cores; the answers are in the order of the items.
+fn on_all_cores<T: Sync, R: Send>(items: &[T], answer: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-    let share = wanted.len().div_ceil(threads).max(1);
-    let read = |share: &[(u64, TraceId)]| share.iter().map(|(_, id)| snapshot.trace(id)).collect::<Vec<_>>();
-    let mut shares = wanted.chunks(share);
+    let share = items.len().div_ceil(threads).max(1);
+    let of_share = |share: &[T]| share.iter().map(&answer).collect::<Vec<_>>();
+    let of_share = &of_share;
+    let mut shares = items.chunks(share);
     let first = shares.next().unwrap_or_default();
     std::thread::scope(|scope| {
-        let others: Vec<_> = shares.map(|share| scope.spawn(move || (read)(share))).collect();
-        let mut traces = read(first);
+        let others: Vec<_> = shares.map(|share| scope.spawn(move || of_share(share))).collect();
+        let mut answers = of_share(first);
         for other in others {
             // A thread ends without an answer only by a panic, which goes on here.
-            traces.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            answers.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
-        traces
+        answers
     })
 }
 

@@ -8,6 +8,7 @@ use spanwise_model::TraceId;
 use spanwise_wire::Batch;
 use spanwise_wire::frame::split_by_trace;
 
+use crate::block::filter::Predicate;
 use crate::block::{BlockError, BlockReader};
 use crate::catalogue::Catalogue;
 use crate::head::Heads;
@@ -223,6 +224,11 @@ impl Snapshot {
     pub fn spans(&self) -> u64 {
         self.blocks.iter().map(|(meta, _)| meta.spans).sum::<u64>()
             + self.heads.iter().map(|head| head.spans()).sum::<u64>()
+    }
+
+    /// About how many spans of the blocks may be in a set.
+    pub fn estimate(&self, predicate: &Predicate) -> u64 {
+        self.blocks.iter().map(|(_, block)| block.estimate(predicate)).sum()
     }
 
     /// Earliest and latest start of any span.

@@ -16,7 +16,7 @@ use spanwise_journal::{
 use spanwise_model::TraceId;
 use spanwise_wire::Batch;
 
-use crate::block::{self, BlockError, BlockReader, CATALOGUE_FILE, FACTS_FILE, FORMAT_VERSION, INDEX_FILE, SPANS_FILE};
+use crate::block::{self, BlockError, BlockReader, FORMAT_VERSION};
 use crate::head::{Head, Heads};
 use crate::manifest::{BlockMeta, Manifest};
 use crate::snapshot::Snapshot;
@@ -411,12 +411,7 @@ impl Store {
         let dir = blocks.join(&id);
         self.disk.create_dir_all(&dir)?;
         let mut bytes = 0;
-        for (name, content) in [
-            (SPANS_FILE, &built.parquet),
-            (INDEX_FILE, &built.index),
-            (FACTS_FILE, &built.facts),
-            (CATALOGUE_FILE, &built.catalogue),
-        ] {
+        for (name, content) in built.files() {
             put_new(&*self.disk, &dir.join(name), &[content])?;
             bytes += content.len() as u64;
         }

@@ -184,7 +184,8 @@ pub fn metrics(snapshot: &Snapshot, request: &MetricsRequest) -> Result<MetricsR
     let hint = request.query.hints.iter().rev().find(|(name, _)| name == "weighted");
     let is_weighted = !matches!(hint, Some((_, Literal::Bool(false))));
     let mut leaves = Vec::new();
-    collect_leaves(query, &grid, exemplars.min(MOST_EXEMPLARS), &mut leaves);
+    let most = exemplars.min(MOST_EXEMPLARS);
+    collect_leaves(query, &grid, most, &pushdown::estimate(snapshot), &mut leaves);
     let response = MetricsResponse { complete: true, ..MetricsResponse::default() };
     let mut reader = Reader { request, snapshot, grid, started: Instant::now(), leaves, is_weighted, response };
     reader.read()?;
@@ -200,17 +201,23 @@ pub fn metrics(snapshot: &Snapshot, request: &MetricsRequest) -> Result<MetricsR
 }
 
 /// In the order in which [`series::evaluate`] asks for them.
-fn collect_leaves<'a>(query: &'a Metrics, grid: &Grid, exemplars: usize, leaves: &mut Vec<Leaf<'a>>) {
+fn collect_leaves<'a>(
+    query: &'a Metrics,
+    grid: &Grid,
+    exemplars: usize,
+    estimate: &pushdown::Estimate<'_>,
+    leaves: &mut Vec<Leaf<'a>>,
+) {
     match query {
         Metrics::Constant(_) => {}
-        Metrics::Then(inner, _) => collect_leaves(inner, grid, exemplars, leaves),
+        Metrics::Then(inner, _) => collect_leaves(inner, grid, exemplars, estimate, leaves),
         Metrics::Math(_, left, right) => {
-            collect_leaves(left, grid, exemplars, leaves);
-            collect_leaves(right, grid, exemplars, leaves);
+            collect_leaves(left, grid, exemplars, estimate, leaves);
+            collect_leaves(right, grid, exemplars, estimate, leaves);
         }
         Metrics::Range { pipeline, function, by } => leaves.push(Leaf {
             pipeline,
-            necessary: pushdown::necessary(pipeline),
+            necessary: pushdown::necessary(pipeline, estimate),
             function,
             by,
             accumulator: Accumulator::new(grid.count, exemplars),
@@ -241,7 +248,12 @@ impl Reader<'_> {
             }
             match part {
                 Part::Block(block) => {
-                    let found = block.candidates(&predicate, Note::Start)?;
+                    let found = block.candidates(
+                        &predicate,
+                        Note::Start,
+                        block.listed_traces(&predicate).as_deref(),
+                        &|| self.is_over(),
+                    )?;
                     self.response.inspected_bytes += found.inspected_bytes;
                     self.response.inspected_spans += block.len_spans();
                     let rows: Vec<u32> = found.traces.iter().map(|trace| trace.row).collect();

@@ -55,6 +55,17 @@ impl TraceIndex {
         Some(*self.rows.get(first)?..self.rows.get(end).copied().unwrap_or(self.total_rows))
     }
 
+    /// The rows of a trace by its number.
+    pub fn rows_of(&self, trace: u32) -> Option<Range<u32>> {
+        let first = *self.rows.get(trace as usize)?;
+        Some(first..self.rows.get(trace as usize + 1).copied().unwrap_or(self.total_rows))
+    }
+
+    /// The number of the trace that has the row.
+    pub fn trace_of(&self, row: u32) -> Option<u32> {
+        self.rows.partition_point(|first| *first <= row).checked_sub(1).map(|trace| trace as u32)
+    }
+
     /// Marks the ids, which ascend, that the block may have rows of.
     pub fn mark(&self, ids: &[TraceId], marks: &mut [bool]) {
         let mut from = 0;

@@ -1,28 +1,36 @@
-//! One block: `spans.parquet`, `traces.idx`, `facts.bin` and `catalogue.json` in a directory named by the block's id.
+//! One block: `spans.parquet`, `traces.idx`, `facts.bin`, `postings.bin` and `catalogue.json` in a directory named by the block's id.
 //!
 //! Rows are spans, ordered by trace id, then start. `docs/storage.md` describes the columns for readers of other
 //! engines.
 
 mod columns;
+mod evaluate;
 mod facts_of;
 pub mod filter;
+mod footer;
 mod index;
+mod narrow;
+mod pages;
+mod postings;
 mod read;
 mod shred;
 mod write;
 
 pub use index::TraceIndex;
+pub use narrow::{Order, Step};
 pub use read::BlockReader;
 pub use write::{BuiltBlock, Elsewhere, build, nowhere};
 
 /// Format version, in every block's Parquet metadata and in the manifest.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
 pub const SPANS_FILE: &str = "spans.parquet";
 pub const INDEX_FILE: &str = "traces.idx";
 pub const CATALOGUE_FILE: &str = "catalogue.json";
 /// Since format 3.
 pub const FACTS_FILE: &str = "facts.bin";
+/// Since format 4.
+pub const POSTINGS_FILE: &str = "postings.bin";
 
 #[derive(Debug, thiserror::Error)]
 pub enum BlockError {

@@ -10,12 +10,8 @@ use arrow::array::{
 };
 use arrow::datatypes::{Float64Type, Int64Type, UInt8Type, UInt32Type, UInt64Type};
 use bytes::{Buf as _, Bytes};
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
-};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::reader::{ChunkReader, Length};
 use spanwise_journal::DiskError;
 use spanwise_journal::disk::{Disk, DiskFile, read_file};
@@ -23,10 +19,12 @@ use spanwise_model::{SpanId, TraceId};
 use spanwise_wire::{Batch, Piece, SpanRef, frame};
 
 use super::columns::{self, AttributeColumns};
-use super::filter;
+use super::footer::{self, Footer};
 use super::index::TraceIndex;
+use super::pages;
+use super::postings::Postings;
 use super::shred::{Cell, ColumnType, assemble, layout_columns};
-use super::{BlockError, CATALOGUE_FILE, FACTS_FILE, INDEX_FILE, SPANS_FILE};
+use super::{BlockError, CATALOGUE_FILE, FACTS_FILE, INDEX_FILE, POSTINGS_FILE, SPANS_FILE};
 use crate::catalogue::Catalogue;
 use crate::facts::FactsFile;
 
@@ -37,17 +35,23 @@ const SERVICE: usize = 9;
 /// Rows turned back into spans at a time.
 pub(super) const READ_ROWS: usize = 8 << 10;
 
-/// An open block: its files, its Parquet metadata and its index.
+/// An open block: its files and its index; its Parquet metadata is read when it is needed.
 pub struct BlockReader {
     pub id: String,
     file: FileChunks,
-    metadata: ArrowReaderMetadata,
-    /// The same with strings as views.
-    views: ArrowReaderMetadata,
+    number: u64,
+    rows: u64,
     attributes: AttributeColumns,
     index: TraceIndex,
     catalogue: Catalogue,
     facts: Option<FactsFile>,
+    postings: Option<Postings>,
+}
+
+impl Drop for BlockReader {
+    fn drop(&mut self) {
+        footer::forget(self.number);
+    }
 }
 
 /// A file that no longer changes, and its length.
@@ -101,9 +105,9 @@ impl BlockReader {
         let file = disk.open_read(&dir.join(SPANS_FILE))?;
         let length = file.len()?;
         let file = FileChunks(file, length);
-        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
-        let metadata = ArrowReaderMetadata::load(&file, options).map_err(|error| of_parquet(id, error))?;
-        let attributes = AttributeColumns::of_schema(metadata.schema());
+        let bare = footer::read_bare(&file).map_err(|error| of_parquet(id, error))?;
+        let rows = bare.metadata().file_metadata().num_rows().unsigned_abs();
+        let attributes = AttributeColumns::of_schema(bare.schema());
         let facts = match FactsFile::open(disk, &dir.join(FACTS_FILE), id) {
             Ok(facts) => facts,
             Err(BlockError::Disk(error)) if error.is_missing() => None,
@@ -113,22 +117,29 @@ impl BlockReader {
             }
             Err(error) => return Err(error),
         };
-        let fields = metadata.schema().fields().len();
+        let postings = match Postings::open(disk, &dir.join(POSTINGS_FILE), id) {
+            Ok(postings) => postings.filter(|postings| postings.fits(index.len_traces(), rows)),
+            Err(error @ BlockError::Corrupt { .. }) => {
+                tracing::error!(%error, "postings of a block are damaged: searches read its columns");
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let fields = bare.schema().fields().len();
         let expected = columns::ATTRIBUTES + attributes.columns.len();
         if fields != expected && fields != expected + columns::TIMES {
             return Err(corrupt("columns of an unknown format".to_owned()));
         }
-        let views =
-            filter::view_metadata(&metadata).ok_or_else(|| corrupt("columns of an unknown format".to_owned()))?;
-        Ok(Self { id: id.to_owned(), file, metadata, views, attributes, index, catalogue, facts })
+        let number = footer::next_number();
+        Ok(Self { id: id.to_owned(), file, number, rows, attributes, index, catalogue, facts, postings })
     }
 
-    pub(super) fn metadata(&self) -> &ArrowReaderMetadata {
-        &self.metadata
+    pub(super) fn footer(&self) -> Result<Arc<Footer>, BlockError> {
+        footer::of(self.number, &self.file).map_err(|error| of_parquet(&self.id, error))
     }
 
-    pub(super) fn view_metadata(&self) -> &ArrowReaderMetadata {
-        &self.views
+    pub(super) fn postings(&self) -> Option<&Postings> {
+        self.postings.as_ref()
     }
 
     pub(super) fn file(&self) -> FileChunks {
@@ -153,7 +164,7 @@ impl BlockReader {
     }
 
     pub fn len_spans(&self) -> u64 {
-        self.metadata.metadata().file_metadata().num_rows().unsigned_abs()
+        self.rows
     }
 
     /// Marks the ids, which ascend, that it may have rows of.
@@ -225,8 +236,7 @@ impl BlockReader {
     /// # Errors
     /// When the file is gone.
     pub fn scan(&self) -> Result<impl Iterator<Item = Result<Batch, BlockError>> + '_, BlockError> {
-        let total = self.metadata.metadata().file_metadata().num_rows() as usize;
-        self.scan_rows(std::slice::from_ref(&(0..total)))
+        self.scan_rows(std::slice::from_ref(&(0..self.rows as usize)))
     }
 
     /// The spans of these rows; the ranges ascend.
@@ -281,7 +291,8 @@ impl BlockReader {
         // First row of the row group in the file, and among the row groups that are read.
         let (mut start, mut read) = (0, 0);
         let mut at = 0;
-        for (number, group) in self.metadata.metadata().row_groups().iter().enumerate() {
+        let footer = self.footer()?;
+        for (number, group) in footer.metadata().row_groups().iter().enumerate() {
             let end = start + group.num_rows().max(0) as usize;
             let mut is_needed = false;
             while let Some(range) = rows.get(at).filter(|range| range.start < end) {
@@ -301,13 +312,10 @@ impl BlockReader {
             }
             start = end;
         }
-        ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.metadata.clone())
-            .with_batch_size(READ_ROWS.min(selected.iter().map(ExactSizeIterator::len).sum::<usize>().max(1)))
-            .with_row_groups(groups)
-            .with_row_selection(RowSelection::from_consecutive_ranges(selected.into_iter(), read))
-            .with_projection(ProjectionMask::roots(self.metadata.parquet_schema(), wanted.iter().copied()))
-            .build()
-            .map_err(|error| self.corrupt(error))
+        let batch_rows = READ_ROWS.min(selected.iter().map(ExactSizeIterator::len).sum::<usize>());
+        let fields = footer.plain.schema().fields();
+        pages::read(self.file.clone(), &footer, fields, groups, wanted, &selected, batch_rows)
+            .map_err(|error| of_parquet(&self.id, error))
     }
 
     fn assemble_rows(

@@ -19,8 +19,9 @@ use spanwise_wire::{Batch, SpanRef, view};
 use super::columns::{self, AttributeColumns};
 use super::facts_of::{SpanTimes, facts_of};
 use super::index::{self, TraceIndex};
+use super::postings;
 use super::shred::{Cell, ColumnType, Shredder};
-use super::{BlockError, FORMAT_VERSION};
+use super::{BlockError, CATALOGUE_FILE, FACTS_FILE, FORMAT_VERSION, INDEX_FILE, POSTINGS_FILE, SPANS_FILE};
 use crate::catalogue::CatalogueBuilder;
 
 /// Rows of one row group, and of one page: a trace lies on one or two pages of each column.
@@ -40,12 +41,26 @@ pub struct BuiltBlock {
     pub index: Vec<u8>,
     pub catalogue: Vec<u8>,
     pub facts: Vec<u8>,
+    pub postings: Vec<u8>,
     /// Of all that insight adds: the file of facts and the columns of times.
     pub facts_bytes: u64,
     pub spans: u64,
     pub traces: u64,
     pub min_start_unix_nano: u64,
     pub max_start_unix_nano: u64,
+}
+
+impl BuiltBlock {
+    /// Each file's name and content, in the order in which they are written.
+    pub fn files(&self) -> [(&'static str, &[u8]); 5] {
+        [
+            (SPANS_FILE, &self.parquet),
+            (INDEX_FILE, &self.index),
+            (FACTS_FILE, &self.facts),
+            (POSTINGS_FILE, &self.postings),
+            (CATALOGUE_FILE, &self.catalogue),
+        ]
+    }
 }
 
 /// A span of a batch.
@@ -113,13 +128,15 @@ pub fn build(batches: &[Batch], elsewhere: &Elsewhere<'_>) -> Result<BuiltBlock,
         }
     }
     let traces = firsts.len() as u64;
-    let index = TraceIndex::new(firsts, rows.len() as u32).to_bytes();
+    let index = TraceIndex::new(firsts, rows.len() as u32);
+    let postings = postings::build(&rows, &index);
     let starts = || rows.iter().map(|row| row.span.start_unix_nano);
     Ok(BuiltBlock {
         parquet,
-        index,
+        index: index.to_bytes(),
         catalogue: catalogue.to_json(),
         facts,
+        postings,
         facts_bytes,
         spans: rows.len() as u64,
         traces,

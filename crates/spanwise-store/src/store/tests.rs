@@ -338,9 +338,7 @@ proptest! {
         let batches: Vec<Batch> = requests.iter().map(batch).collect();
         let built = block::build(&batches, &block::nowhere).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        for (name, content) in
-            [(SPANS_FILE, &built.parquet), (INDEX_FILE, &built.index), (CATALOGUE_FILE, &built.catalogue)]
-        {
+        for (name, content) in built.files() {
             std::fs::write(dir.path().join(name), content).unwrap();
         }
         let reader = BlockReader::open(&RealDisk, dir.path(), "x").unwrap();

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
+use spanwise_insight::weight::is_rate_key;
 use spanwise_model::{KeyValue, SpanId, TraceId, Value, limits};
 use spanwise_store::block::filter::Candidate;
 use spanwise_store::block::{BlockError, BlockReader, Order};
@@ -134,10 +135,14 @@ struct Search<'a> {
     necessary: &'a [Option<&'a Expr>],
     /// What is shown of each matched span.
     fields: Vec<(String, &'a Expr)>,
+    /// Keys of the attributes that are looked at; `None` when all may be.
+    keys: Option<Vec<&'a str>>,
     snapshot: &'a Snapshot,
     started: Instant,
     response: SearchResponse,
     judged: FxHashSet<TraceId>,
+    /// Traces whose start is known, wherever it lies.
+    dated: FxHashSet<TraceId>,
     order: Order,
     /// Start or longest match, and id, of each result: the greatest first.
     found: BTreeMap<(std::cmp::Reverse<u64>, TraceId), TraceSummary>,
@@ -156,10 +161,12 @@ pub fn search(snapshot: &Snapshot, request: &SearchRequest) -> Result<SearchResp
         pipeline,
         necessary: &necessary,
         fields: if request.spans_per_trace > 0 { shown_fields(pipeline) } else { Vec::new() },
+        keys: keys_of(pipeline),
         snapshot,
         started: Instant::now(),
         response: SearchResponse { complete: true, ..SearchResponse::default() },
         judged: FxHashSet::default(),
+        dated: FxHashSet::default(),
         order: order_of(&request.query)?,
         found: BTreeMap::new(),
         limit: request.limit.clamp(1, limits::SEARCH_LIMIT),
@@ -242,8 +249,10 @@ impl Search<'_> {
     /// Fetches traces, some at a time, and decides about each.
     fn judge_chunk(&mut self, chunk: &[(u64, TraceId)]) -> Result<(), SearchError> {
         let chunk: Vec<_> = chunk.iter().filter(|(_, id)| !self.judged.contains(id)).copied().collect();
+        let is_wanted = |key: &str| is_rate_key(key) || self.keys.as_ref().is_some_and(|keys| keys.contains(&key));
         let traces = on_all_cores(&chunk, |(_, id)| match self.is_over() {
             true => Ok(None),
+            false if self.keys.is_some() => self.snapshot.trace_with(id, &is_wanted),
             false => self.snapshot.trace(id),
         });
         for ((bound, id), trace) in chunk.iter().zip(traces) {
@@ -345,6 +354,23 @@ pub(crate) fn may_match(necessary: &[Option<&Expr>], context: &Context<'_>) -> R
         }
     }
     Ok(false)
+}
+
+/// Keys of the attributes that a pipeline looks at; `None` when it asks what only all of them tell.
+fn keys_of(pipeline: &Pipeline) -> Option<Vec<&str>> {
+    fn of(field: &Expr) -> Option<Option<&str>> {
+        match field {
+            Expr::Attribute(_, key) => Some(Some(key)),
+            Expr::Parent(inner) => of(inner),
+            Expr::Intrinsic(
+                Intrinsic::SelfTime | Intrinsic::CriticalTime | Intrinsic::TraceShape | Intrinsic::TraceFinding,
+            ) => None,
+            Expr::Intrinsic(_) | Expr::Literal(_) => Some(None),
+            _ => None,
+        }
+    }
+    let keys: Option<Vec<Option<&str>>> = pipeline.fields().into_iter().map(of).collect();
+    Some(keys?.into_iter().flatten().collect())
 }
 
 /// The fields that answers show of each span, without those that every answer shows anyway. As in Tempo's API their

@@ -45,7 +45,7 @@ pub fn merge(parts: Vec<Batch>) -> Option<Batch> {
     Some(rebuild(kept))
 }
 
-fn has_repeated_ids(batch: &Batch) -> bool {
+pub(crate) fn has_repeated_ids(batch: &Batch) -> bool {
     let mut ids: Vec<_> = batch.spans().iter().map(|span| span.span_id).collect();
     ids.sort_unstable();
     ids.windows(2).any(|pair| pair[0] == pair[1])

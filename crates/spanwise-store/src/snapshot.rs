@@ -13,7 +13,7 @@ use crate::block::{BlockError, BlockReader};
 use crate::catalogue::Catalogue;
 use crate::head::Heads;
 use crate::manifest::BlockMeta;
-use crate::merge::merge;
+use crate::merge::{has_repeated_ids, merge};
 
 /// Reads block on the disk: call from a thread that may.
 #[derive(Clone)]
@@ -113,6 +113,48 @@ impl Snapshot {
             parts.extend(head.trace(id));
         }
         Ok(merge(parts))
+    }
+
+    /// [`Self::trace`] for who looks at few attributes: others may be missing.
+    ///
+    /// # Errors
+    /// As [`Self::trace`].
+    pub fn trace_with(&self, id: &TraceId, is_wanted: &dyn Fn(&str) -> bool) -> Result<Option<Batch>, BlockError> {
+        let mut blocks = self.blocks.iter().map(|(_, block)| block).filter(|block| block.first_row(id).is_some());
+        let in_head = |head: &Arc<crate::head::Head>| {
+            let mut mark = [false];
+            head.mark(std::slice::from_ref(id), &mut mark);
+            mark == [true]
+        };
+        if let (Some(only), None) = (blocks.next(), blocks.next())
+            && !self.heads.iter().any(in_head)
+        {
+            let found = only.trace_with(id, is_wanted)?;
+            // Whether spans are the same is told from all of them.
+            if !found.as_ref().is_some_and(has_repeated_ids) {
+                return Ok(found);
+            }
+        }
+        self.trace(id)
+    }
+
+    /// The start of a trace that lies in several places; `None` when it lies in one, which then tells.
+    ///
+    /// # Errors
+    /// When a block is damaged, or gone because the snapshot is old.
+    pub fn start_of_scattered(&self, id: &TraceId) -> Result<Option<u64>, BlockError> {
+        let blocks: Vec<_> =
+            self.blocks.iter().map(|(_, block)| block).filter(|block| block.first_row(id).is_some()).collect();
+        let in_heads: Vec<Batch> = self.heads.iter().flat_map(|head| head.trace(id)).collect();
+        if blocks.len() < 2 && in_heads.is_empty() {
+            return Ok(None);
+        }
+        let starts = in_heads.iter().flat_map(Batch::spans).map(|span| span.start_unix_nano);
+        let mut earliest: Option<u64> = starts.min();
+        for block in blocks {
+            earliest = earliest.into_iter().chain(block.start_of(id)?).min();
+        }
+        Ok(earliest)
     }
 
     /// For each of the ids, which ascend, whether spans of the trace may lie outside of this block.

@@ -1,6 +1,6 @@
 //! Which parts of a snapshot to look through, and how far, until the result is certain.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
 
 use rustc_hash::FxHashMap;
@@ -11,6 +11,9 @@ use spanwise_store::snapshot::Part;
 use spanwise_wire::view::ValueView;
 
 use super::{MOST_THREADS, Search, SearchError, on_all_cores};
+
+/// Traces whose ids are read together.
+const MOST_AT_ONCE: usize = 32;
 
 /// One part.
 struct Source<'a> {
@@ -175,7 +178,7 @@ impl Search<'_> {
 
     /// Of spans that are shorter than all that were found no more need be known.
     fn longer_than_found(&self, predicate: &Predicate) -> Predicate {
-        let least = self.found.last_key_value().map(|((std::cmp::Reverse(least), _), _)| *least);
+        let least = self.found.last_key_value().map(|((Reverse(least), _), _)| *least);
         match least.and_then(|least| i64::try_from(least).ok()) {
             Some(least) if self.order == Order::Longest && self.found.len() >= self.limit && self.is_plain() => {
                 let test = Test::new(move |value| matches!(value, ValueView::Int(ns) if ns >= least)).at_least(least);
@@ -230,14 +233,14 @@ impl Search<'_> {
         pending: &mut BinaryHeap<Pending>,
         unread: Option<u64>,
     ) -> Result<(), SearchError> {
-        let mut chunk: Vec<(u64, TraceId)> = Vec::new();
+        let mut known: Vec<(u64, TraceId)> = Vec::new();
         let mut rows: FxHashMap<usize, Vec<(u32, u64)>> = FxHashMap::default();
-        for _ in 0..self.worth_fetching() {
+        for _ in 0..MOST_AT_ONCE {
             if pending.peek().is_none_or(|first| Some(first.bound) < unread) {
                 break;
             }
             match pending.pop() {
-                Some(Pending { bound, trace: Trace::Id(id) }) => chunk.push((bound, id)),
+                Some(Pending { bound, trace: Trace::Id(id) }) => known.push((bound, id)),
                 Some(Pending { bound, trace: Trace::Row(source, row) }) => {
                     rows.entry(source).or_default().push((row, bound));
                 }
@@ -246,15 +249,35 @@ impl Search<'_> {
         }
         for (source, mut rows) in rows {
             let Some(Source { part: Part::Block(block), .. }) = sources.get(source) else { continue };
-            rows.sort_unstable_by_key(|(row, bound)| (*row, std::cmp::Reverse(*bound)));
+            rows.sort_unstable_by_key(|(row, bound)| (*row, Reverse(*bound)));
             rows.dedup_by_key(|(row, _)| *row);
             let ids: Result<Vec<TraceId>, BlockError> =
                 block.trace_ids(&rows.iter().map(|(row, _)| *row).collect::<Vec<u32>>());
-            chunk.extend(rows.iter().zip(ids?).map(|((_, bound), id)| (*bound, id)));
+            for ((_, bound), id) in rows.iter().zip(ids?) {
+                if self.order == Order::Newest && !self.judged.contains(&id) {
+                    match self.dated.insert(id) {
+                        // It is known from another block.
+                        false => continue,
+                        // What lies elsewhere may begin earlier: then it is not its turn yet.
+                        true => match self.snapshot.start_of_scattered(&id)? {
+                            Some(start) if start < *bound => {
+                                pending.push(Pending { bound: start, trace: Trace::Id(id) });
+                                continue;
+                            }
+                            _ => {}
+                        },
+                    }
+                }
+                known.push((*bound, id));
+            }
         }
         // Of equal bounds the ids decide.
-        chunk.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-        chunk.dedup_by_key(|(_, id)| *id);
-        self.judge_chunk(&chunk)
+        known.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        known.dedup_by_key(|(_, id)| *id);
+        let next = pending.peek().map(|first| first.bound).max(unread);
+        let now = known.iter().take_while(|(bound, _)| Some(*bound) >= next).count().min(self.worth_fetching());
+        let later = known.split_off(now);
+        pending.extend(later.into_iter().map(|(bound, id)| Pending { bound, trace: Trace::Id(id) }));
+        self.judge_chunk(&known)
     }
 }

@@ -221,8 +221,32 @@ impl BlockReader {
                 }
             }
         }
-        let used = (0..used.len()).filter(|number| used[*number]).map(|number| columns::ATTRIBUTES + number);
-        let wanted: Vec<usize> = (0..columns::ATTRIBUTES).filter(|column| *column != SERVICE).chain(used).collect();
+        self.trace_rows(id, rows, |number| used.get(number).is_some_and(|used| *used))
+    }
+
+    /// [`Self::trace`] without attributes whose keys are not wanted, unless they are too rare for a column. Such spans
+    /// must not be compared with others.
+    ///
+    /// # Errors
+    /// As [`Self::trace`].
+    pub fn trace_with(&self, id: &TraceId, is_wanted: &dyn Fn(&str) -> bool) -> Result<Option<Batch>, BlockError> {
+        let Some(rows) = self.index.rows(id) else { return Ok(None) };
+        let rows = rows.start as usize..rows.end as usize;
+        let is_wanted = |number: usize| self.attributes.columns.get(number).is_some_and(|(key, _)| is_wanted(key));
+        self.trace_rows(id, std::slice::from_ref(&rows), is_wanted)
+    }
+
+    /// The spans of a trace among these rows, with these of the attribute columns.
+    fn trace_rows(
+        &self,
+        id: &TraceId,
+        rows: &[Range<usize>],
+        is_wanted: impl Fn(usize) -> bool,
+    ) -> Result<Option<Batch>, BlockError> {
+        let attributes = (0..self.attributes.columns.len()).filter(|number| is_wanted(*number));
+        let attributes = attributes.map(|number| columns::ATTRIBUTES + number);
+        let wanted: Vec<usize> =
+            (0..columns::ATTRIBUTES).filter(|column| *column != SERVICE).chain(attributes).collect();
         let mut spans = Vec::new();
         for batch in self.read(rows, &wanted)? {
             let batch = batch.map_err(|error| self.corrupt(error))?;
@@ -277,6 +301,27 @@ impl BlockReader {
             ids.extend((0..column.len()).map(|row| TraceId::from_slice(column.value(row)).unwrap_or_default()));
         }
         Ok(ids)
+    }
+
+    /// The earliest start of a span of the trace; `None` when the block has none.
+    ///
+    /// # Errors
+    /// When the file is gone or damaged.
+    pub fn start_of(&self, id: &TraceId) -> Result<Option<u64>, BlockError> {
+        let Some(rows) = self.index.rows(id) else { return Ok(None) };
+        let rows = rows.start as usize..rows.end as usize;
+        let mut earliest: Option<u64> = None;
+        for batch in self.read(std::slice::from_ref(&rows), &[columns::TRACE_ID, columns::START])? {
+            let batch = batch.map_err(|error| self.corrupt(error))?;
+            let ids = batch.columns().first().and_then(|column| column.as_fixed_size_binary_opt());
+            let starts = batch.columns().get(1).and_then(|column| column.as_primitive_opt::<UInt64Type>());
+            let (Some(ids), Some(starts)) = (ids, starts) else {
+                return Err(self.corrupt("trace_id or start_unix_nano has another type"));
+            };
+            let own = (0..batch.num_rows()).filter(|row| *ids.value(*row) == id.0);
+            earliest = earliest.into_iter().chain(own.map(|row| starts.value(row))).min();
+        }
+        Ok(earliest)
     }
 
     pub(super) fn corrupt(&self, error: impl std::fmt::Display) -> BlockError {

@@ -12,6 +12,8 @@ use super::read::BlockReader;
 const SERVICE_NAME: &str = "service.name";
 /// Traces of the first step, about; each further one is [`GROWTH`] times as large.
 const FIRST_STEP: usize = 32;
+/// The same where it is known which are the longest: few of each block are among the longest of all.
+const FIRST_LONGEST: usize = 8;
 const GROWTH: usize = 4;
 
 /// Which traces come first.
@@ -239,6 +241,11 @@ impl BlockReader {
                 bound = *latest;
             }
             traces.extend(bucket);
+            if listed.is_none() && !steps.is_empty() {
+                // Of so many traces every page has some: then all of them at once.
+                steps.push_back(Step { bound, traces: None, is_rest: false });
+                return steps;
+            }
             if traces.len() >= size {
                 traces.sort_unstable();
                 steps.push_back(Step { bound, traces: Some(std::mem::take(&mut traces)), is_rest: false });
@@ -268,7 +275,7 @@ impl BlockReader {
         let longer = slowest.spans.iter().take_while(|(ns, _)| slowest.others.is_none_or(|others| *ns > others));
         let longer: Vec<(u64, u32)> = longer.copied().collect();
         let mut steps = VecDeque::new();
-        let (mut rest, mut size) = (longer.as_slice(), FIRST_STEP);
+        let (mut rest, mut size) = (longer.as_slice(), FIRST_LONGEST);
         while let Some((bound, _)) = rest.first() {
             let (now, later) = rest.split_at(size.min(rest.len()));
             let traces = now.iter().filter_map(|(_, row)| self.index().trace_of(*row)).collect();

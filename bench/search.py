@@ -114,6 +114,8 @@ def sample_ids(server):
     for number in range(IDS // 20):
         found = server.search('{ span.user.id = "u-%05d" }' % (number * 1_117 % 20_000))
         ids += [trace["trace_id"] for trace in found["traces"]]
+    if not ids:
+        raise SystemExit("no trace of the users asked for: IDS is at least 20, and SPANS some hundred thousand")
     return list(dict.fromkeys(ids))
 
 

@@ -2,7 +2,7 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use spanwise_wire::encode::put_varint;
-use spanwise_wire::view::{self, FieldValue, Fields, ValueView};
+use spanwise_wire::view::{self, Field, FieldValue, Fields, ValueView};
 
 use super::bits::BitWriter;
 use super::{BUCKETS, INT, KEY, MAGIC, Of, Slowest, TEXT, hash, put_block, put_slowest, split_hash};
@@ -57,10 +57,10 @@ struct ServiceState {
 
 struct Builder<'a> {
     /// The first two are the name and the service.
-    keys: Vec<(Of, &'a str, KeyState)>,
-    numbers: FxHashMap<&'a str, usize>,
+    keys: Vec<(Of, &'a [u8], KeyState)>,
+    numbers: FxHashMap<&'a [u8], usize>,
     /// By the place of an attribute in its span: mostly it is the same key as in the span before.
-    slots: Vec<(&'a str, usize)>,
+    slots: Vec<(&'a [u8], usize)>,
     /// Key and hash of the values of one trace.
     values: Vec<(usize, u64)>,
     pairs: usize,
@@ -83,7 +83,7 @@ pub fn build(rows: &[Row<'_>], index: &TraceIndex) -> Vec<u8> {
     let step = traces.div_ceil(SAMPLE_TRACES).max(1);
     let listed = || KeyState { is_listed: true, ..KeyState::default() };
     let mut builder = Builder {
-        keys: vec![(Of::Name, "", listed()), (Of::Service, SERVICE_NAME, listed())],
+        keys: vec![(Of::Name, b"", listed()), (Of::Service, SERVICE_NAME.as_bytes(), listed())],
         numbers: FxHashMap::default(),
         slots: Vec::new(),
         values: Vec::new(),
@@ -127,22 +127,29 @@ fn hash_of(value: ValueView<'_>) -> Result<Option<u64>, ()> {
     })
 }
 
-/// Key and value of an attribute; the value is not looked at when the key is not wanted.
-fn attribute<'a>(body: &'a [u8], wants: impl FnOnce(&'a str) -> bool) -> Option<ValueView<'a>> {
+/// [`hash_of`] the value of an attribute, unless its key is not wanted. Texts were validated at the door, and are not again.
+fn attribute<'a>(body: &'a [u8], wants: impl FnOnce(&'a [u8]) -> bool) -> Option<Result<Option<u64>, ()>> {
     // Key, then value, nothing else: as everybody writes it.
     let mut fields = Fields::new(body);
     if let (Some(key), Some(value), None) = (fields.next(), fields.next(), fields.next())
         && let (1, 2, FieldValue::Len(value)) = (key.number, value.number, value.value)
     {
-        return wants(key.value.text()).then(|| view::value(value));
+        if !wants(key.value.bytes()) {
+            return None;
+        }
+        let mut members = Fields::new(value);
+        return Some(match (members.next(), members.next()) {
+            (Some(Field { number: 1, value: FieldValue::Len(text), .. }), None) => Ok(Some(hash(TEXT, text))),
+            _ => hash_of(view::value(value)),
+        });
     }
     let whole = view::key_value(body);
-    wants(whole.key).then_some(whole.value)
+    wants(whole.key.as_bytes()).then(|| hash_of(whole.value))
 }
 
 impl<'a> Builder<'a> {
     /// The number of a span attribute's key that stands at this place; `None` when it is one too many.
-    fn number(&mut self, key: &'a str, place: usize) -> Option<usize> {
+    fn number(&mut self, key: &'a [u8], place: usize) -> Option<usize> {
         if let Some((known, number)) = self.slots.get(place)
             && *known == key
         {
@@ -158,7 +165,7 @@ impl<'a> Builder<'a> {
             None => return None,
         };
         if place < KEYS && self.slots.len() <= place {
-            self.slots.resize(place + 1, ("", 0));
+            self.slots.resize(place + 1, (b"", 0));
         }
         if let Some(slot) = self.slots.get_mut(place).filter(|_| !key.is_empty()) {
             *slot = (key, number);
@@ -198,19 +205,19 @@ impl<'a> Builder<'a> {
     }
 
     fn add_values_of(&mut self, span: &'a [u8]) {
-        let (mut name, mut place) = ("", 0);
+        let (mut name, mut place) = (&b""[..], 0);
         for field in Fields::new(span) {
             match (field.number, field.value) {
-                (5, value) => name = value.text(),
+                (5, value) => name = value.bytes(),
                 (9, FieldValue::Len(body)) => {
                     let mut number = None;
-                    let value = attribute(body, |key| {
+                    let found = attribute(body, |key| {
                         number = self.number(key, place);
                         number.and_then(|number| self.keys.get(number)).is_some_and(|(_, _, state)| state.is_listed)
                     });
                     place += 1;
-                    let (Some(value), Some(number)) = (value, number) else { continue };
-                    match hash_of(value) {
+                    let (Some(found), Some(number)) = (found, number) else { continue };
+                    match found {
                         Ok(Some(hash)) => self.values.push((number, hash)),
                         Ok(None) => {}
                         // It may be equal to each of them.
@@ -225,7 +232,7 @@ impl<'a> Builder<'a> {
                 _ => {}
             }
         }
-        self.values.push((Of::Name as usize, hash(TEXT, name.as_bytes())));
+        self.values.push((Of::Name as usize, hash(TEXT, name)));
     }
 
     /// The number of a row's resource.
@@ -351,7 +358,7 @@ impl<'a> Builder<'a> {
             if let Some(pages) = key_pages(state, traces) {
                 listed += 1;
                 keys.push(of as u8);
-                keys.extend_from_slice(&hash(KEY, key.as_bytes()).to_le_bytes());
+                keys.extend_from_slice(&hash(KEY, key).to_le_bytes());
                 pages.put(&mut keys, &mut sections);
             }
         }

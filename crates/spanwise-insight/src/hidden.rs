@@ -1,5 +1,7 @@
 //! Errors that the caller never hears of.
 
+use std::collections::HashMap;
+
 use spanwise_model::{StatusCode, Trace};
 
 use crate::calls::{Call, http_status, is_expected_failure, target};
@@ -22,18 +24,26 @@ fn is_error(trace: &Trace, place: usize) -> bool {
         && !is_expected_failure(&trace.spans[place].span.attributes)
 }
 
+/// When each call last began that succeeded: under which span, and what was asked of what.
+type Successes<'a> = HashMap<(usize, &'a str, &'a str), u64>;
+
+fn successes<'a>(trace: &'a Trace, facts: &TraceFacts, calls: &'a [Call]) -> Successes<'a> {
+    let mut found = Successes::new();
+    for (place, span) in trace.spans.iter().enumerate().filter(|(_, span)| span.span.status.code != StatusCode::Error) {
+        if let Some(parent) = facts.tree.parent[place] {
+            let last = found.entry((parent, calls[place].operation.as_str(), target(span))).or_default();
+            *last = span.span.start_unix_nano.max(*last);
+        }
+    }
+    found
+}
+
 /// A later try of the same call succeeded: what was asked for was had.
-fn is_recovered(trace: &Trace, facts: &TraceFacts, calls: &[Call], place: usize) -> bool {
+fn is_recovered(trace: &Trace, facts: &TraceFacts, calls: &[Call], known: &Successes<'_>, place: usize) -> bool {
     let Some(parent) = facts.tree.parent[place] else { return false };
     let failed = &trace.spans[place];
-    facts.tree.children[parent].iter().any(|other| {
-        let later = &trace.spans[*other];
-        *other != place
-            && later.span.start_unix_nano >= failed.span.end_unix_nano
-            && later.span.status.code != StatusCode::Error
-            && calls[*other].operation == calls[place].operation
-            && target(later) == target(failed)
-    })
+    let last = known.get(&(parent, calls[place].operation.as_str(), target(failed)));
+    last.is_some_and(|last| *last >= failed.span.end_unix_nano)
 }
 
 /// The hidden errors of a trace; none when its root failed. Tries of one call that failed one after the other are a
@@ -53,6 +63,7 @@ pub fn hidden_errors(trace: &Trace, facts: &TraceFacts, calls: &[Call], groups: 
     }
     let mut seen = vec![false; trace.spans.len()];
     let mut found: Vec<HiddenError> = Vec::new();
+    let mut known: Option<Successes<'_>> = None;
     for place in 0..trace.spans.len() {
         let has_failed_child = facts.tree.children[place].iter().any(|child| is_error(trace, *child));
         if !is_error(trace, place) || has_failed_child {
@@ -72,7 +83,10 @@ pub fn hidden_errors(trace: &Trace, facts: &TraceFacts, calls: &[Call], groups: 
             continue;
         }
         seen[top] = true;
-        let is_recovered = || !in_loop[top] && is_recovered(trace, facts, calls, top);
+        let mut is_recovered = || {
+            let known = known.get_or_insert_with(|| successes(trace, facts, calls));
+            !in_loop[top] && is_recovered(trace, facts, calls, known, top)
+        };
         if let Some(swallowed_by) = facts.tree.parent[top]
             && !is_recovered()
         {

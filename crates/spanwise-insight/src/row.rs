@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hash, Hasher as _};
 
-use rustc_hash::{FxBuildHasher, FxHashMap};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use spanwise_model::{SpanKind, StatusCode, Trace, TraceId, Value};
 
 use crate::calls::{Call, Category, call};
@@ -278,6 +278,7 @@ fn dependencies(
     }
     let mut found: BTreeMap<Dependency, RowDependency> = BTreeMap::new();
     let mut peers: Vec<(Name, bool)> = Vec::new();
+    let mut known_peers: FxHashSet<(Name, bool)> = FxHashSet::default();
     for place in order {
         let own = &calls[place];
         let answering = facts.tree.children[place].iter().copied().find(|child| services[*child] != services[place]);
@@ -286,7 +287,7 @@ fn dependencies(
             && let Some(peer) = &own.peer
         {
             let peer = (names.number(peer), answering.is_some());
-            if !peers.contains(&peer) {
+            if known_peers.insert(peer) {
                 peers.push(peer);
             }
         }
@@ -365,6 +366,7 @@ fn parts(
     let entries: FxHashMap<usize, _> =
         ledger(trace, facts, calls).into_iter().map(|entry| (entry.client, entry)).collect();
     let mut parts: Vec<RowParts> = Vec::new();
+    let mut numbers: FxHashMap<Operation, usize> = FxHashMap::default();
     for place in 0..trace.spans.len() {
         let span = &trace.spans[place].span;
         let is_operation = matches!(span.kind, SpanKind::Server | SpanKind::Consumer) || facts.root == Some(place);
@@ -407,10 +409,13 @@ fn parts(
             sizes,
         };
         // Of several of one operation the longest stands for the trace.
-        match parts.iter_mut().find(|other| other.operation == row.operation) {
+        match numbers.get(&row.operation).and_then(|number| parts.get_mut(*number)) {
             Some(other) if other.duration_ns < row.duration_ns => *other = row,
             Some(_) => {}
-            None => parts.push(row),
+            None => {
+                numbers.insert(row.operation, parts.len());
+                parts.push(row);
+            }
         }
     }
     parts

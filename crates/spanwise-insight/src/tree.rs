@@ -98,11 +98,14 @@ impl Tree {
     }
 }
 
+/// Spans of one id that are looked at for a parent: two share one in Zipkin, more only by mistake.
+const SHARING: usize = 16;
+
 /// Of several spans with the parent's id (Zipkin shares ids between client and server) the first that contains the
 /// child in time, else the first. A span is never its own parent.
 fn choose_parent(trace: &Trace, candidates: Option<&Vec<usize>>, child: usize) -> Option<usize> {
     let start = trace.spans[child].span.start_unix_nano;
-    let mut candidates = candidates?.iter().copied().filter(|place| *place != child);
+    let mut candidates = candidates?.iter().copied().filter(|place| *place != child).take(SHARING);
     let first = candidates.next()?;
     let contains = |place: &usize| {
         let span = &trace.spans[*place].span;

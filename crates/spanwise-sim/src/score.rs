@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::Value as Json;
-use spanwise_insight::clock::aligned;
+use spanwise_insight::clock::{Offsets, aligned, aligned_by};
 use spanwise_insight::population::{Finding, Population};
 use spanwise_insight::{Tree, trace_facts};
+use spanwise_model::Trace;
 
-use crate::workload::{Arrived, Dirt, World, WorldSpec};
+use crate::discoveries::{Discoveries, Entries};
+use crate::workload::{Dirt, World, WorldSpec};
 
 /// One thing that is wrong, and how a finding that means it is known.
 #[derive(Debug, Clone)]
@@ -109,10 +111,15 @@ pub struct Score {
     pub spans: u64,
     /// Sum over traces of half the difference between the shares of services on the path found and on the true one.
     pub path_error: f64,
+    /// The same with times set right by one offset for each pair of hosts, told from all traces of the world.
+    pub path_error_by_pairs: f64,
     /// Time that the analysis of single traces took.
     pub analysis_ns: u64,
     /// Problems that nothing meant and findings that meant nothing, to look at.
     pub misses: Vec<String>,
+    /// Of comparisons of traces drawn by lot, and of the slowest, with the rest of their entry point.
+    pub by_lot: Discoveries,
+    pub slowest: Discoveries,
 }
 
 impl Score {
@@ -123,8 +130,11 @@ impl Score {
         self.traces += other.traces;
         self.spans += other.spans;
         self.path_error += other.path_error;
+        self.path_error_by_pairs += other.path_error_by_pairs;
         self.analysis_ns += other.analysis_ns;
         self.misses.extend(other.misses);
+        self.by_lot.add(&other.by_lot);
+        self.slowest.add(&other.slowest);
     }
 
     pub fn wrong(&self) -> usize {
@@ -139,20 +149,32 @@ impl Score {
     pub fn mean_path_error(&self) -> f64 {
         self.path_error / self.traces.max(1) as f64
     }
+
+    pub fn mean_path_error_by_pairs(&self) -> f64 {
+        self.path_error_by_pairs / self.traces.max(1) as f64
+    }
 }
 
 pub fn score(spec: WorldSpec) -> Score {
     let world = World::new(spec);
     let mut population = Population::default();
     let mut score = Score::default();
+    let mut offsets = Offsets::default();
+    world.traces().for_each(|arrived| offsets.add(&arrived.trace));
+    let mut entries = Entries::default();
     for arrived in world.traces() {
         score.traces += 1;
         score.spans += arrived.trace.spans.len() as u64;
-        score.path_error += path_error(&arrived);
+        // On the times that findings are made of: where raw ones cannot be true they are set right.
+        let tree = Tree::of(&arrived.trace);
+        score.path_error += path_error(&aligned(&arrived.trace, &tree), &arrived.true_path);
+        score.path_error_by_pairs += path_error(&aligned_by(&arrived.trace, &tree, &offsets).0, &arrived.true_path);
         let started = Instant::now();
         population.add(&arrived.trace);
         score.analysis_ns += u64::try_from(started.elapsed().as_nanos()).unwrap_or(0);
+        entries.add(arrived.trace);
     }
+    (score.by_lot, score.slowest) = entries.discoveries();
     let findings = population.finish().findings;
     judge(&mut score, &world, &findings);
     score
@@ -190,17 +212,15 @@ fn judge(score: &mut Score, world: &World, findings: &[Finding]) {
 }
 
 /// Half the sum of differences between the shares of each service.
-fn path_error(arrived: &Arrived) -> f64 {
-    // On the times that findings are made of: where raw ones cannot be true they are set right.
-    let aligned = aligned(&arrived.trace, &Tree::of(&arrived.trace));
-    let facts = trace_facts(&aligned);
+fn path_error(trace: &Trace, true_path: &[(String, u64)]) -> f64 {
+    let facts = trace_facts(trace);
     let mut shares: BTreeMap<&str, f64> = BTreeMap::new();
     let total = facts.duration_ns.max(1) as f64;
     for service in &facts.critical_by_service {
         *shares.entry(&service.service).or_default() += service.ns as f64 / total;
     }
-    let truth: u64 = arrived.true_path.iter().map(|(_, ns)| ns).sum();
-    for (service, ns) in &arrived.true_path {
+    let truth: u64 = true_path.iter().map(|(_, ns)| ns).sum();
+    for (service, ns) in true_path {
         *shares.entry(service).or_default() -= *ns as f64 / truth.max(1) as f64;
     }
     shares.values().map(|difference| difference.abs()).sum::<f64>() / 2.0

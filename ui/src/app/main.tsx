@@ -25,6 +25,8 @@ const TracePage = lazy(() => import('../views/trace/TracePage').then((part) => (
 const Explore = lazy(() => import('../views/Explore').then((part) => ({ default: part.Explore })));
 const MapPage = lazy(() => import('../views/MapPage').then((part) => ({ default: part.MapPage })));
 const EntryPage = lazy(() => import('../views/EntryPage').then((part) => ({ default: part.EntryPage })));
+const ServicePage = lazy(() => import('../views/ServicePage').then((part) => ({ default: part.ServicePage })));
+const SettingsPage = lazy(() => import('../views/SettingsPage').then((part) => ({ default: part.SettingsPage })));
 const SystemPage = lazy(() => import('../views/SystemPage').then((part) => ({ default: part.SystemPage })));
 
 const PAGES: [string, string, string][] = [['/', 'Overview', 'o'], ['/search', 'Search', 's'], ['/explore', 'Explore', 'e'], ['/map', 'Map', 'm'], ['/system', 'System', 'y']];
@@ -32,6 +34,8 @@ const PAGES: [string, string, string][] = [['/', 'Overview', 'o'], ['/search', '
 function View({ place }: { place: Place }) {
   const trace = traceIn(place.path);
   const entry = /^\/entry\/([^/]+)\/([^/]+)$/.exec(place.path);
+  const service = /^\/service\/([^/]+)$/.exec(place.path)?.[1];
+  if (service) return <ServicePage key={place.path} name={decode(service)} place={place} />;
   if (trace) return <TracePage key={trace} id={trace} place={place} />;
   if (entry?.[1] && entry[2]) return <EntryPage key={place.path} service={decode(entry[1])} operation={decode(entry[2])} place={place} />;
   switch (place.path) {
@@ -43,6 +47,8 @@ function View({ place }: { place: Place }) {
       return <Explore place={place} />;
     case '/map':
       return <MapPage place={place} />;
+    case '/settings':
+      return <SettingsPage />;
     case '/system':
       return <SystemPage />;
     default:
@@ -108,8 +114,10 @@ function App() {
     ...(/^[0-9a-fA-F]{8,32}$/.test(text) ? [{ name: `Trace ${text}`, hint: 'trace id', run: () => go(`/trace/${text.toLowerCase()}`) }] : []),
     ...PAGES.map(([path, name]) => ({ name, hint: 'page', run: () => page(path) })),
     ...(['system', 'light', 'dark'] as const).filter((one) => one !== chosenTheme()).map((one) => ({ name: `Theme: ${one}`, hint: 'appearance', run: () => applyTheme(one) })),
+    { name: 'Settings', hint: 'page', run: () => go('/settings') },
     { name: 'Keys', hint: '?', run: () => setHelp(true) },
     ...(known.value ?? []).flatMap((service) => [
+      { name: service.name, hint: 'service', run: () => go(address(`/service/${encodeURIComponent(service.name)}`, windowParameters(here()))) },
       { name: service.name, hint: 'traces of the service', run: () => go(address('/search', { ...windowParameters(here()), q: `{ resource.service.name = ${JSON.stringify(service.name)} }` })) },
       ...service.operations.slice(0, 50).map((operation) => ({
         name: `${service.name} ${operation}`,

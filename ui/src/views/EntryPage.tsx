@@ -6,6 +6,7 @@ import { count, milliseconds, percent } from '../base/format';
 import { address, go, type Place } from '../base/location';
 import { windowOf, windowParameters } from '../model/window';
 import { Heatmap } from '../widgets/Heatmap';
+import { HeatmapTable } from '../widgets/HeatmapTable';
 import { Icicle, IcicleTable } from '../widgets/Icicle';
 import { Link } from '../widgets/Link';
 import { Failed, Ghost, Partial, Sampled } from '../widgets/States';
@@ -63,7 +64,7 @@ export function EntryPage({ service, operation, place }: { service: string; oper
         {entry && entry.traces > 0 && (
           <section className="section" aria-label="Latency">
             <header><h2>Latency</h2><Link className="small" href={address('/explore', { ...windowParameters(place), service, operation })}>Choose a part and ask why</Link></header>
-            {heat.value ? <Heatmap answer={heat.value} box={null} open={(id) => go(`/trace/${id}`)} /> : heat.error ? <Partial text={heat.error.message} /> : <Ghost lines={8} />}
+            {heat.value ? <><Heatmap answer={heat.value} box={null} open={(id) => go(`/trace/${id}`)} /><HeatmapTable answer={heat.value} /></> : heat.error ? <Partial text={heat.error.message} /> : <Ghost lines={8} />}
           </section>
         )}
         {entry && entry.shapes.length > 0 && (

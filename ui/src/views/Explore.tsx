@@ -7,6 +7,7 @@ import { address, go, type Place, withParameters } from '../base/location';
 import { boxOf, boxText, type Edges, edgesOf, entryQuery, excluding, including, likeText } from '../model/explore';
 import { windowOf, windowParameters } from '../model/window';
 import { type Box, Heatmap } from '../widgets/Heatmap';
+import { HeatmapTable } from '../widgets/HeatmapTable';
 import { Link } from '../widgets/Link';
 import { QueryLine } from '../widgets/QueryLine';
 import { Failed, Ghost, NothingHere, Partial, Sampled } from '../widgets/States';
@@ -61,15 +62,7 @@ export function Explore({ place }: { place: Place }) {
             {edges && <Why place={place} edges={edges} query={query} service={service} operation={operation} />}
           </>
         )}
-        {answer && answer.traces > 0 && (
-          <details className="small" style={{ marginTop: 16 }}>
-            <summary>As a table</summary>
-            <table className="lines" aria-label="Heatmap as a table">
-              <thead><tr><th>Duration</th><th className="number">Traces</th><th className="number">With errors</th></tr></thead>
-              <tbody>{bands(answer).map(([row, traces, errors]) => <tr key={row}><td>{duration(answer.edges_ns[row] ?? 0)} – {duration(answer.edges_ns[row + 1] ?? 0)}</td><td className="number">{count(traces)}</td><td className="number">{count(errors)}</td></tr>)}</tbody>
-            </table>
-          </details>
-        )}
+        {answer && answer.traces > 0 && <HeatmapTable answer={answer} />}
       </div>
     </main>
   );
@@ -79,15 +72,6 @@ export function Explore({ place }: { place: Place }) {
 function slowest(answer: HeatmapAnswer): string {
   const row = Math.max(0, answer.edges_ns.findIndex((edge) => edge > answer.p95_ns) - 1);
   return boxText(answer, { fromColumn: 0, toColumn: answer.columns - 1, fromRow: row, toRow: answer.edges_ns.length - 2 });
-}
-
-function bands(answer: HeatmapAnswer): [number, number, number][] {
-  const rows = new Map<number, [number, number]>();
-  for (const [, row, traces, errors] of answer.cells) {
-    const held = rows.get(row) ?? [0, 0];
-    rows.set(row, [held[0] + traces, held[1] + errors]);
-  }
-  return [...rows].sort((a, b) => b[0] - a[0]).map(([row, [traces, errors]]) => [row, traces, errors]);
 }
 
 function Chosen({ edges, answer }: { edges: Edges; answer: HeatmapAnswer }) {

@@ -143,7 +143,9 @@ function Services({ services, place }: { services: ServiceSummary[]; place: Plac
       columns={columns}
       rowKey={(row) => row.name}
       sortBy="Of all waiting"
-      after={(row) => open === row.name && row.operations.slice(0, 20).map((operation) => (
+      after={(row) => open === row.name && [...row.operations.slice(0, 20), null].map((operation) => (operation === null ? (
+        <tr key=" all" className="operations"><td style={{ paddingLeft: 24 }} colSpan={8}><Link href={address(`/service/${encodeURIComponent(row.name)}`, windowParameters(place))}>All of {row.name}</Link></td></tr>
+      ) : (
         <tr key={operation.name} className="operations">
           <td style={{ paddingLeft: 24 }} colSpan={2}>
             {operation.roots > 0
@@ -157,7 +159,7 @@ function Services({ services, place }: { services: ServiceSummary[]; place: Plac
           <td className="number">{milliseconds(operation.p99_ms)}</td>
           <td />
         </tr>
-      ))}
+      )))}
     />
   );
 }

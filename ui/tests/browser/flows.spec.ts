@@ -209,6 +209,36 @@ test('the map: time behind each call, what sends no spans, and a list of it', as
   await expect(page.getByRole('heading', { name: 'Calls of bank.example' })).toBeVisible();
 });
 
+test('a service: its numbers, operations, calls, and what hurts in it', async ({ page }) => {
+  await page.goto(server.page);
+  await page.getByRole('table', { name: 'Services' }).getByRole('button', { name: 'cart' }).click();
+  await page.getByRole('link', { name: 'All of cart' }).click();
+  await expect(page.getByRole('table', { name: 'Operations' }).getByText('GET /cart/{id}')).toBeVisible();
+  const calls = page.getByRole('table', { name: 'Calls by waiting' });
+  await expect(calls.getByRole('row').filter({ hasText: 'is called by' }).filter({ hasText: 'gateway' })).toBeVisible();
+  await expect(page.getByRole('list', { name: 'Findings' }).getByRole('link').first()).toBeVisible();
+  await accessible(page);
+  await calls.getByRole('link', { name: 'catalog' }).click();
+  await expect(page).toHaveURL(/\/service\/catalog/);
+  await expect(page.getByRole('table', { name: 'Operations' }).getByText('GET /items/{id}')).toBeVisible();
+  await page.goto(`${server.page}/service/nobody`);
+  await expect(page.getByRole('heading', { name: 'No requests of this service in the window' })).toBeVisible();
+});
+
+test('settings: how the page looks, and what is muted', async ({ page, request }) => {
+  const body = { finding: '00112233445566ff', reason: 'being mended' };
+  await request.post(`${server.page}/api/spanwise/mutes`, { data: body, headers: { 'X-Spanwise': '1' } });
+  await page.goto(`${server.page}/settings`);
+  await page.getByRole('button', { name: 'dark' }).click();
+  await expect(page.locator('html')).toHaveAttribute('data-theme', 'dark');
+  await accessible(page);
+  const muted = page.getByRole('row').filter({ hasText: 'being mended' });
+  await muted.getByRole('button', { name: 'Unmute' }).click();
+  await expect(muted).toHaveCount(0);
+  await page.reload();
+  await expect(page.getByRole('button', { name: 'dark' })).toHaveAttribute('aria-pressed', 'true');
+});
+
 test('system: what was received, lost and stored', async ({ page }) => {
   await page.goto(`${server.page}/system`);
   await expect(page.getByText('Spans stored')).toBeVisible();

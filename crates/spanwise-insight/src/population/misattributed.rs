@@ -24,7 +24,37 @@ pub fn find(view: &View<'_>) -> Vec<Finding> {
             groups.entry((parts.operation, parts.blamed)).or_default().push((number, parts));
         }
     }
-    groups.into_iter().filter_map(|((operation, blamed), group)| finding(view, operation, blamed, &group)).collect()
+    let mut findings = Vec::new();
+    // Own time of an operation is one problem, whichever of its calls is the longest in a trace.
+    let mut own: BTreeMap<(Operation, String), Vec<Blamed<'_>>> = BTreeMap::new();
+    for ((operation, blamed), group) in groups {
+        let Some(finding) = finding(view, operation, blamed, &group) else { continue };
+        match part_of(&finding) {
+            "wire" | "queue" => findings.push(finding),
+            part => own.entry((operation, part.to_owned())).or_default().push((blamed, group, finding)),
+        }
+    }
+    for ((operation, part), mut found) in own {
+        found.sort_by_key(|(blamed, group, _)| (std::cmp::Reverse(group.len()), *blamed));
+        let mut found = found.into_iter();
+        let Some((blamed, mut group, mut most)) = found.next() else { continue };
+        group.extend(found.flat_map(|(_, group, _)| group));
+        group.sort_by_key(|(row, _)| *row);
+        if let Some(all) = finding(view, operation, blamed, &group).filter(|all| part_of(all) == part) {
+            most = all;
+        }
+        findings.push(most);
+    }
+    findings
+}
+
+/// Rows, and what each has of one operation.
+type Group<'a> = Vec<(usize, &'a RowParts)>;
+/// The call that is blamed in these rows, and what they show.
+type Blamed<'a> = (Callee, Group<'a>, Finding);
+
+fn part_of(finding: &Finding) -> &str {
+    finding.subject["actual"]["part"].as_str().unwrap_or_default()
 }
 
 fn finding(view: &View<'_>, operation: Operation, blamed: Callee, group: &[(usize, &RowParts)]) -> Option<Finding> {
@@ -88,7 +118,8 @@ fn finding(view: &View<'_>, operation: Operation, blamed: Callee, group: &[(usiz
         identity: vec![
             "misattributed_bottleneck".to_owned(),
             view.operation(operation),
-            blamed_text.to_owned(),
+            // Own time is the operation's, whichever call is blamed for it.
+            if matches!(part, "wire" | "queue") { blamed_text.to_owned() } else { String::new() },
             part.to_owned(),
         ],
         title: format!("Not {blamed_text} ({}): {} is {where_text}", ms(rest_ms), ms(actual_ms)),

@@ -48,13 +48,23 @@ fn main() -> std::io::Result<()> {
 }
 
 fn print(out: &mut impl std::io::Write, dirt: &str, score: &Score) -> std::io::Result<()> {
-    let path = score.mean_path_error();
+    let (path, by_pairs) = (score.mean_path_error(), score.mean_path_error_by_pairs());
     let ns = score.analysis_ns_per_span();
     writeln!(
         out,
-        "{dirt}: {} traces, {} spans; path error {path:.4}; analysis {ns} ns a span",
+        "{dirt}: {} traces, {} spans; path error {path:.4}, by pairs of hosts {by_pairs:.4}; analysis {ns} ns a span",
         score.traces, score.spans
     )?;
+    for (sort, found) in [("by lot", &score.by_lot), ("slowest", &score.slowest)] {
+        writeln!(
+            out,
+            "  compare, {sort:<16} {} comparisons, {} differences, {} of them false; realised false discovery rate {:.4}",
+            found.comparisons,
+            found.reported,
+            found.wrong,
+            found.realised_rate()
+        )?;
+    }
     for kind in KINDS {
         let count = score.kinds.get(kind).copied().unwrap_or_default();
         writeln!(

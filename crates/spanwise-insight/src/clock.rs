@@ -7,9 +7,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use spanwise_model::{Resource, SpanKind, Trace, semconv};
+use spanwise_model::{SpanKind, Trace};
 
+use crate::names::Name;
 use crate::tree::Tree;
+use crate::view::{SpanView, Views, views};
 
 /// What must be added to the times of `to` for them to be those of `from`: from `low` to `high` nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,12 +68,13 @@ pub struct Offsets {
 impl Offsets {
     pub fn add(&mut self, trace: &Trace) {
         self.traces += 1;
-        let tree = Tree::of(trace);
-        for (parent, child) in pairs(trace, &tree) {
-            let interval = of_spans(trace, parent, child);
+        let Views { spans, names } = views(trace);
+        let tree = Tree::of_views(&spans);
+        for (parent, child) in pairs(&spans, &tree) {
+            let interval = of_spans(&spans, parent, child);
             // A call that the server took longer for than the client says nothing of clocks.
             if interval.is_feasible() {
-                self.insert(host(trace, parent), host(trace, child), interval);
+                self.insert(names.text(spans[parent].host), names.text(spans[child].host), interval);
             }
         }
     }
@@ -116,36 +119,21 @@ impl Offsets {
     }
 }
 
-/// A host's name, or its service's where it has none.
-fn host(trace: &Trace, place: usize) -> &str {
-    let resource: &Resource = &trace.spans[place].resource;
-    let named = semconv::CLOCK.iter().find_map(|key| {
-        let attribute = resource.attributes.iter().find(|attribute| attribute.key == *key)?;
-        attribute.value.as_str().filter(|host| !host.is_empty())
-    });
-    named.unwrap_or_else(|| resource.service_name())
-}
-
-fn of_spans(trace: &Trace, parent: usize, child: usize) -> Interval {
-    let window = |place: usize| {
-        let span = &trace.spans[place].span;
-        (span.start_unix_nano, span.end_unix_nano.max(span.start_unix_nano))
-    };
-    Interval::of_call(window(parent), window(child))
+fn of_spans(spans: &[SpanView], parent: usize, child: usize) -> Interval {
+    let window = |span: &SpanView| (span.start_unix_nano, span.end_unix_nano.max(span.start_unix_nano));
+    Interval::of_call(window(&spans[parent]), window(&spans[child]))
 }
 
 /// Calls from one host to another: parent and child.
-fn pairs<'a>(trace: &'a Trace, tree: &'a Tree) -> impl Iterator<Item = (usize, usize)> + 'a {
+fn pairs<'a>(spans: &'a [SpanView], tree: &'a Tree) -> impl Iterator<Item = (usize, usize)> + 'a {
     let is_call = move |(parent, child): &(usize, usize)| {
-        let (caller, answer) = (&trace.spans[*parent], &trace.spans[*child]);
-        let is_other =
-            !std::sync::Arc::ptr_eq(&caller.resource, &answer.resource) && host(trace, *parent) != host(trace, *child);
-        is_other
-            && match (caller.span.kind, answer.span.kind) {
+        let (caller, answer) = (&spans[*parent], &spans[*child]);
+        caller.host != answer.host
+            && match (caller.kind, answer.kind) {
                 (_, SpanKind::Consumer) => false,
                 (SpanKind::Client, _) => true,
                 // Without a client's span only an answer before the question is beyond doubt.
-                _ => answer.span.start_unix_nano < caller.span.start_unix_nano,
+                _ => answer.start_unix_nano < caller.start_unix_nano,
             }
     };
     let edges = tree.parent.iter().enumerate().filter_map(|(child, parent)| Some(((*parent)?, child)));
@@ -154,13 +142,24 @@ fn pairs<'a>(trace: &'a Trace, tree: &'a Tree) -> impl Iterator<Item = (usize, u
 
 /// The trace with each host's times moved to where they can be true; itself where they can be already.
 pub fn aligned<'a>(trace: &'a Trace, tree: &Tree) -> Cow<'a, Trace> {
-    let is_impossible = |(parent, child): (usize, usize)| of_spans(trace, parent, child).correction() != 0;
-    if !pairs(trace, tree).any(is_impossible) {
+    let mut spans = views(trace).spans;
+    if !is_impossible(&spans, tree) {
         return Cow::Borrowed(trace);
     }
-    let between = between_hosts(trace, tree);
-    let offsets = from_the_root(trace, tree, |from, to| between.get(&(from, to)).map(Interval::correction));
-    Cow::Owned(moved(trace, |host| offsets.get(host).copied().unwrap_or(0)))
+    align(&mut spans, tree);
+    Cow::Owned(with_times(trace, &spans))
+}
+
+/// Whether times as they came cannot all be true.
+pub(crate) fn is_impossible(spans: &[SpanView], tree: &Tree) -> bool {
+    pairs(spans, tree).any(|(parent, child)| of_spans(spans, parent, child).correction() != 0)
+}
+
+/// Moves each host's times to where they can be true.
+pub(crate) fn align(spans: &mut [SpanView], tree: &Tree) {
+    let between = between_hosts(spans, tree);
+    let offsets = from_the_root(spans, tree, |from, to| between.get(&(from, to)).map(Interval::correction));
+    shift(spans, &offsets);
 }
 
 /// A host of a trace whose clock was set right.
@@ -178,10 +177,11 @@ pub struct HostOffset {
 /// true as they are. Where many do not agree, or this one contradicts them, its own calls decide. Hosts come in order
 /// of their names; those without an offset are left out.
 pub fn aligned_by(trace: &Trace, tree: &Tree, offsets: &Offsets) -> (Trace, Vec<HostOffset>) {
-    let own = between_hosts(trace, tree);
-    let known = |from: &str, to: &str| {
+    let Views { mut spans, names } = views(trace);
+    let own = between_hosts(&spans, tree);
+    let known = |from: Name, to: Name| {
         let own = own.get(&(from, to)).filter(|own| own.is_feasible());
-        let many = offsets.between(from, to).filter(Interval::is_feasible);
+        let many = offsets.between(names.text(from), names.text(to)).filter(Interval::is_feasible);
         match (many, own) {
             (Some(many), Some(own)) if many.low > own.high || own.low > many.high => (own.correction(), *own, false),
             (Some(many), Some(own)) => (many.correction().clamp(own.low, own.high), many, true),
@@ -190,13 +190,14 @@ pub fn aligned_by(trace: &Trace, tree: &Tree, offsets: &Offsets) -> (Trace, Vec<
             (None, None) => (0, Interval { low: 0, high: 0, calls: 0 }, false),
         }
     };
-    let mut told: BTreeMap<String, (u64, bool)> = BTreeMap::new();
-    let found = from_the_root(trace, tree, |from, to| {
+    let mut told: BTreeMap<Name, (u64, bool)> = BTreeMap::new();
+    let found = from_the_root(&spans, tree, |from, to| {
         let (correction, interval, is_shared) = known(from, to);
-        told.insert(to.to_owned(), (interval.calls, is_shared));
+        told.insert(to, (interval.calls, is_shared));
         Some(correction)
     });
-    let mut aligned = moved(trace, |host| found.get(host).copied().unwrap_or(0));
+    shift(&mut spans, &found);
+    let mut aligned = with_times(trace, &spans);
     for (span, before) in aligned.spans.iter_mut().zip(&trace.spans) {
         let offset = i128::from(span.span.start_unix_nano) - i128::from(before.span.start_unix_nano);
         for event in &mut span.span.events {
@@ -205,43 +206,40 @@ pub fn aligned_by(trace: &Trace, tree: &Tree, offsets: &Offsets) -> (Trace, Vec<
         }
     }
     let hosts = found.into_iter().filter(|(_, offset_ns)| *offset_ns != 0).map(|(host, offset_ns)| {
-        let (calls, is_shared) = told.get(host).copied().unwrap_or_default();
-        HostOffset { host: host.to_owned(), offset_ns, calls, is_shared }
+        let (calls, is_shared) = told.get(&host).copied().unwrap_or_default();
+        HostOffset { host: names.text(host).to_owned(), offset_ns, calls, is_shared }
     });
-    (aligned, hosts.collect())
+    let mut hosts: Vec<HostOffset> = hosts.collect();
+    hosts.sort_by(|a, b| a.host.cmp(&b.host));
+    (aligned, hosts)
 }
 
 /// What the trace's own calls allow between each two of its hosts.
-fn between_hosts<'a>(trace: &'a Trace, tree: &'a Tree) -> BTreeMap<(&'a str, &'a str), Interval> {
-    let mut between: BTreeMap<(&str, &str), Interval> = BTreeMap::new();
-    for (parent, child) in pairs(trace, tree) {
-        let interval = of_spans(trace, parent, child);
-        let hosts = (host(trace, parent), host(trace, child));
+fn between_hosts(spans: &[SpanView], tree: &Tree) -> BTreeMap<(Name, Name), Interval> {
+    let mut between: BTreeMap<(Name, Name), Interval> = BTreeMap::new();
+    for (parent, child) in pairs(spans, tree) {
+        let interval = of_spans(spans, parent, child);
+        let hosts = (spans[parent].host, spans[child].host);
         between.entry(hosts).and_modify(|known| *known = known.and(interval)).or_insert(interval);
     }
     between
 }
 
 /// The offset of each host against the root's, from the root's host outwards, parents before children.
-fn from_the_root<'a>(
-    trace: &'a Trace,
+fn from_the_root(
+    spans: &[SpanView],
     tree: &Tree,
-    mut correction: impl FnMut(&'a str, &'a str) -> Option<i64>,
-) -> BTreeMap<&'a str, i64> {
-    let mut offsets: BTreeMap<&str, i64> = BTreeMap::new();
-    let mut order: Vec<usize> = tree.roots.clone();
-    let mut at = 0;
-    while at < order.len() {
-        let place = order[at];
-        at += 1;
-        order.extend_from_slice(&tree.children[place]);
-        let own = host(trace, place);
-        if offsets.contains_key(own) {
+    mut correction: impl FnMut(Name, Name) -> Option<i64>,
+) -> BTreeMap<Name, i64> {
+    let mut offsets: BTreeMap<Name, i64> = BTreeMap::new();
+    for place in tree.parents_first() {
+        let own = spans[*place].host;
+        if offsets.contains_key(&own) {
             continue;
         }
-        let above = tree.parent[place].map(|parent| host(trace, parent));
+        let above = tree.parent[*place].map(|parent| spans[parent].host);
         let offset = above.map_or(0, |above| {
-            let moved = offsets.get(above).copied().unwrap_or(0);
+            let moved = offsets.get(&above).copied().unwrap_or(0);
             correction(above, own).map_or(moved, |correction| moved.saturating_add(correction))
         });
         offsets.insert(own, offset);
@@ -249,22 +247,27 @@ fn from_the_root<'a>(
     offsets
 }
 
-fn moved(trace: &Trace, offset: impl Fn(&str) -> i64) -> Trace {
-    let offsets: Vec<i64> = (0..trace.spans.len()).map(|place| offset(host(trace, place))).collect();
-    let mut aligned = trace.clone();
-    for (span, offset) in aligned.spans.iter_mut().zip(offsets) {
-        let span = &mut span.span;
+fn shift(spans: &mut [SpanView], offsets: &BTreeMap<Name, i64>) {
+    for span in spans {
+        let offset = offsets.get(&span.host).copied().unwrap_or(0);
         span.start_unix_nano = span.start_unix_nano.saturating_add_signed(offset);
         span.end_unix_nano = span.end_unix_nano.saturating_add_signed(offset);
     }
-    aligned
+}
+
+fn with_times(trace: &Trace, spans: &[SpanView]) -> Trace {
+    let mut moved = trace.clone();
+    for (span, view) in moved.spans.iter_mut().zip(spans) {
+        (span.span.start_unix_nano, span.span.end_unix_nano) = (view.start_unix_nano, view.end_unix_nano);
+    }
+    moved
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::tree::tests::trace;
-    use spanwise_model::KeyValue;
+    use spanwise_model::{KeyValue, Resource};
     use std::sync::Arc;
 
     /// Root and client on host a, server and its child on host b.

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use spanwise_model::{SpanKind, StatusCode, Trace};
+use spanwise_model::{SpanKind, Trace};
 
-use crate::critical_path::{CriticalPath, Mode, Relation, critical_path, relation};
+use crate::critical_path::{CriticalPath, Mode, Relation, Walk, extent, path_of_views, relation, walk};
 use crate::tree::Tree;
+use crate::view::{SpanView, Views, views};
 
 /// Per span, at the span's place in the trace. Durations in nanoseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,19 +51,18 @@ pub fn trace_facts(trace: &Trace) -> TraceFacts {
 
 /// With the critical path by another rule; its times by service then need not sum to the duration.
 pub fn trace_facts_in(trace: &Trace, mode: Mode) -> TraceFacts {
-    facts_of_tree(trace, Tree::of(trace), mode)
-}
-
-pub(crate) fn facts_of_tree(trace: &Trace, tree: Tree, mode: Mode) -> TraceFacts {
-    let path = critical_path(trace, &tree, mode);
-    let mut spans: Vec<SpanFacts> = (0..trace.spans.len()).map(|place| span_facts(trace, &tree, place)).collect();
+    let Views { spans: views, names } = views(trace);
+    let tree = Tree::of_views(&views);
+    let path = path_of_views(trace, &views, &tree, mode);
+    let mut spans: Vec<SpanFacts> = (0..views.len()).map(|place| span_facts(&views, &tree, place)).collect();
     let mut by_service: BTreeMap<&str, u64> = BTreeMap::new();
+    let service = |place: usize| names.text(views[place].service);
     for segment in &path.segments {
         let ns = segment.end_unix_nano - segment.start_unix_nano;
         let service = match segment.span {
             Some(place) => {
                 spans[place].critical_ns += ns;
-                trace.spans[place].resource.service_name()
+                service(place)
             }
             None => NO_SPAN,
         };
@@ -70,16 +70,16 @@ pub(crate) fn facts_of_tree(trace: &Trace, tree: Tree, mode: Mode) -> TraceFacts
     }
     if let Some(own_ns) = &path.own_ns {
         by_service.clear();
-        for ((facts, span), own_ns) in spans.iter_mut().zip(&trace.spans).zip(own_ns) {
+        for (place, (facts, own_ns)) in spans.iter_mut().zip(own_ns).enumerate() {
             facts.critical_ns = *own_ns;
             if *own_ns > 0 {
-                *by_service.entry(span.resource.service_name()).or_default() += own_ns;
+                *by_service.entry(service(place)).or_default() += own_ns;
             }
         }
     }
     let mut services: BTreeMap<&str, usize> = BTreeMap::new();
-    for span in &trace.spans {
-        *services.entry(span.resource.service_name()).or_default() += 1;
+    for place in 0..views.len() {
+        *services.entry(service(place)).or_default() += 1;
     }
     let mut critical_by_service: Vec<_> =
         by_service.into_iter().map(|(service, ns)| ServiceTime { service: service.to_owned(), ns }).collect();
@@ -87,10 +87,10 @@ pub(crate) fn facts_of_tree(trace: &Trace, tree: Tree, mode: Mode) -> TraceFacts
     let mut services: Vec<_> = services.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
     services.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     TraceFacts {
-        root: tree.single_root().or_else(|| tree.roots.first().copied()),
+        root: root(&tree),
         start_unix_nano: path.start_unix_nano,
         duration_ns: path.end_unix_nano - path.start_unix_nano,
-        error_count: trace.spans.iter().filter(|span| span.span.status.code == StatusCode::Error).count(),
+        error_count: views.iter().filter(|span| span.is_error()).count(),
         spans,
         critical_path: path,
         critical_by_service,
@@ -99,32 +99,36 @@ pub(crate) fn facts_of_tree(trace: &Trace, tree: Tree, mode: Mode) -> TraceFacts
     }
 }
 
-fn span_facts(trace: &Trace, tree: &Tree, place: usize) -> SpanFacts {
-    let span = &trace.spans[place].span;
+/// The span that a trace is named after.
+pub(crate) fn root(tree: &Tree) -> Option<usize> {
+    tree.single_root().or_else(|| tree.roots.first().copied())
+}
+
+fn span_facts(spans: &[SpanView], tree: &Tree, place: usize) -> SpanFacts {
+    let span = &spans[place];
     let mut flags = Vec::new();
     if tree.orphan[place] {
         flags.push("missing_parent");
     }
     if let Some(parent) = tree.parent[place] {
-        match relation(trace, parent, place) {
+        match relation(&spans[parent], span) {
             Relation::Awaited => {}
             Relation::Async => flags.push("async"),
             Relation::Detached => flags.push("detached"),
         }
-        if is_skewed(trace, parent, place) {
+        if is_skewed(&spans[parent], span) {
             flags.push("skew");
         }
     }
     if span.end_unix_nano < span.start_unix_nano && !flags.contains(&"skew") {
         flags.push("skew");
     }
-    SpanFacts { self_ns: self_time(trace, tree, place), critical_ns: 0, flags }
+    SpanFacts { self_ns: self_time(spans, tree, place), critical_ns: 0, flags }
 }
 
 /// A server cannot have started before its client asked, nor ended after the client had its answer; one that took
 /// longer than its client may have gone on after the client gave up.
-fn is_skewed(trace: &Trace, parent: usize, child: usize) -> bool {
-    let (parent, child) = (&trace.spans[parent].span, &trace.spans[child].span);
+fn is_skewed(parent: &SpanView, child: &SpanView) -> bool {
     let ends_late = child.end_unix_nano > parent.end_unix_nano && child.duration_ns() <= parent.duration_ns();
     parent.kind == SpanKind::Client
         && child.kind == SpanKind::Server
@@ -132,13 +136,13 @@ fn is_skewed(trace: &Trace, parent: usize, child: usize) -> bool {
 }
 
 /// The span's duration less the union of its children's times.
-fn self_time(trace: &Trace, tree: &Tree, place: usize) -> u64 {
-    let span = &trace.spans[place].span;
+fn self_time(spans: &[SpanView], tree: &Tree, place: usize) -> u64 {
+    let span = &spans[place];
     let mut covered = 0;
     let mut at = span.start_unix_nano;
     // Children are in order of start.
     for child in &tree.children[place] {
-        let child = &trace.spans[*child].span;
+        let child = &spans[*child];
         let start = child.start_unix_nano.max(at);
         let end = child.end_unix_nano.min(span.end_unix_nano);
         if start < end {
@@ -147,6 +151,37 @@ fn self_time(trace: &Trace, tree: &Tree, place: usize) -> u64 {
         }
     }
     span.duration_ns() - covered
+}
+
+/// What the columns of a block keep of a span.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SpanTimes {
+    pub self_ns: u64,
+    pub critical_ns: u64,
+}
+
+/// Times of all spans of one trace, and of itself.
+#[derive(Default)]
+pub(crate) struct Times {
+    pub spans: Vec<SpanTimes>,
+    pub start_unix_nano: u64,
+    pub duration_ns: u64,
+}
+
+impl Times {
+    /// By our own rule. The memory serves again.
+    pub fn fill(&mut self, spans: &[SpanView], tree: &Tree, memory: &mut Walk) {
+        let (root, start, end) = extent(spans, tree);
+        (self.start_unix_nano, self.duration_ns) = (start, end - start);
+        self.spans.clear();
+        let own = |place| SpanTimes { self_ns: self_time(spans, tree, place), critical_ns: 0 };
+        self.spans.extend((0..spans.len()).map(own));
+        walk(spans, tree, (root, start, end), memory, |span, from, to| {
+            if let Some(times) = span.and_then(|place| self.spans.get_mut(place)) {
+                times.critical_ns += to - from;
+            }
+        });
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,9 @@
 //! Errors that the caller never hears of.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
-use spanwise_model::{StatusCode, Trace};
-
-use crate::calls::{Call, http_status, is_expected_failure, target};
-use crate::facts::TraceFacts;
+use crate::analysis::Analysed;
+use crate::names::Name;
 use crate::repetition::{Repetition, RepetitionKind};
 
 /// An error below a request that succeeded.
@@ -19,58 +17,56 @@ pub struct HiddenError {
     pub top: usize,
 }
 
-fn is_error(trace: &Trace, place: usize) -> bool {
-    trace.spans[place].span.status.code == StatusCode::Error
-        && !is_expected_failure(&trace.spans[place].span.attributes)
+fn is_error(trace: &Analysed<'_>, place: usize) -> bool {
+    trace.spans[place].is_error() && !trace.calls[place].is_expected_failure
 }
 
 /// When each call last began that succeeded: under which span, and what was asked of what.
-type Successes<'a> = HashMap<(usize, &'a str, &'a str), u64>;
+type Successes = FxHashMap<(usize, Name, u64), u64>;
 
-fn successes<'a>(trace: &'a Trace, facts: &TraceFacts, calls: &'a [Call]) -> Successes<'a> {
-    let mut found = Successes::new();
-    for (place, span) in trace.spans.iter().enumerate().filter(|(_, span)| span.span.status.code != StatusCode::Error) {
-        if let Some(parent) = facts.tree.parent[place] {
-            let last = found.entry((parent, calls[place].operation.as_str(), target(span))).or_default();
-            *last = span.span.start_unix_nano.max(*last);
+fn successes(trace: &Analysed<'_>) -> Successes {
+    let mut found = Successes::default();
+    for (place, span) in trace.spans.iter().enumerate().filter(|(_, span)| !span.is_error()) {
+        if let Some(parent) = trace.tree.parent[place] {
+            let call = &trace.calls[place];
+            let last = found.entry((parent, call.operation, call.target)).or_default();
+            *last = span.start_unix_nano.max(*last);
         }
     }
     found
 }
 
 /// A later try of the same call succeeded: what was asked for was had.
-fn is_recovered(trace: &Trace, facts: &TraceFacts, calls: &[Call], known: &Successes<'_>, place: usize) -> bool {
-    let Some(parent) = facts.tree.parent[place] else { return false };
-    let failed = &trace.spans[place];
-    let last = known.get(&(parent, calls[place].operation.as_str(), target(failed)));
-    last.is_some_and(|last| *last >= failed.span.end_unix_nano)
+fn is_recovered(trace: &Analysed<'_>, known: &Successes, place: usize) -> bool {
+    let Some(parent) = trace.tree.parent[place] else { return false };
+    let call = &trace.calls[place];
+    let last = known.get(&(parent, call.operation, call.target));
+    last.is_some_and(|last| *last >= trace.spans[place].end_unix_nano)
 }
 
 /// The hidden errors of a trace; none when its root failed. Tries of one call that failed one after the other are a
 /// storm of retries, not an error each; one that succeeded in the end is none.
-pub fn hidden_errors(trace: &Trace, facts: &TraceFacts, calls: &[Call], groups: &[Repetition]) -> Vec<HiddenError> {
-    let Some(root) = facts.root else { return Vec::new() };
-    let failed_at_root = trace.spans[root].span.status.code == StatusCode::Error
-        || http_status(&trace.spans[root].span.attributes).is_some_and(|code| code >= 500);
-    if failed_at_root {
+pub(crate) fn hidden_errors(trace: &Analysed<'_>, groups: &[Repetition]) -> Vec<HiddenError> {
+    let count = trace.spans.len();
+    let has_failed = trace.spans.iter().any(|span| span.is_error());
+    if !has_failed || trace.spans[trace.root].is_error() || trace.calls[trace.root].is_server_failure {
         return Vec::new();
     }
-    let mut in_storm = vec![false; trace.spans.len()];
-    let mut in_loop = vec![false; trace.spans.len()];
+    let mut in_storm = vec![false; count];
+    let mut in_loop = vec![false; count];
     for group in groups {
         let marks = if group.kind == RepetitionKind::RetryStorm { &mut in_storm } else { &mut in_loop };
         group.calls.iter().for_each(|place| marks[*place] = true);
     }
-    let mut seen = vec![false; trace.spans.len()];
+    let mut seen = vec![false; count];
     let mut found: Vec<HiddenError> = Vec::new();
-    let mut known: Option<Successes<'_>> = None;
-    for place in 0..trace.spans.len() {
-        let has_failed_child = facts.tree.children[place].iter().any(|child| is_error(trace, *child));
-        if !is_error(trace, place) || has_failed_child {
+    let mut known: Option<Successes> = None;
+    for place in 0..count {
+        if !is_error(trace, place) || trace.tree.children[place].iter().any(|child| is_error(trace, *child)) {
             continue;
         }
         let (mut top, mut is_known) = (place, in_storm[place]);
-        while let Some(parent) = facts.tree.parent[top].filter(|parent| is_error(trace, *parent)) {
+        while let Some(parent) = trace.tree.parent[top].filter(|parent| is_error(trace, *parent)) {
             // Another error came this way: both end at the same place.
             if seen[top] {
                 break;
@@ -84,10 +80,10 @@ pub fn hidden_errors(trace: &Trace, facts: &TraceFacts, calls: &[Call], groups: 
         }
         seen[top] = true;
         let mut is_recovered = || {
-            let known = known.get_or_insert_with(|| successes(trace, facts, calls));
-            !in_loop[top] && is_recovered(trace, facts, calls, known, top)
+            let known = known.get_or_insert_with(|| successes(trace));
+            !in_loop[top] && is_recovered(trace, known, top)
         };
-        if let Some(swallowed_by) = facts.tree.parent[top]
+        if let Some(swallowed_by) = trace.tree.parent[top]
             && !is_recovered()
         {
             found.push(HiddenError { born: place, swallowed_by, top });
@@ -99,9 +95,10 @@ pub fn hidden_errors(trace: &Trace, facts: &TraceFacts, calls: &[Call], groups: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::trace_facts;
+    use crate::analysis::Analysis;
+    use crate::names::Names;
     use crate::tree::tests::trace;
-    use spanwise_model::{KeyValue, Status, Value};
+    use spanwise_model::{KeyValue, Status, StatusCode, Trace, Value};
 
     fn with_errors(failed: &[usize]) -> Trace {
         let mut trace = trace(&[(1, 0, 0, 100), (2, 1, 10, 40), (3, 2, 15, 35), (4, 1, 50, 60)]);
@@ -115,10 +112,11 @@ mod tests {
     }
 
     fn hidden(trace: &Trace) -> Vec<(usize, usize)> {
-        let facts = trace_facts(trace);
-        let calls: Vec<Call> = trace.spans.iter().map(crate::calls::call).collect();
-        let groups = crate::repetition::repetitions(trace, &facts, &calls);
-        hidden_errors(trace, &facts, &calls, &groups).iter().map(|error| (error.born, error.swallowed_by)).collect()
+        let mut names = Names::default();
+        let mut analysis = Analysis::of(trace, &mut names);
+        let groups = analysis.repetitions(&mut names);
+        let hidden = hidden_errors(&analysis.analysed().unwrap(), &groups);
+        hidden.iter().map(|error| (error.born, error.swallowed_by)).collect()
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! For each client call: what came before the server, on the wire, in the server and after it.
 
-use std::collections::HashMap;
-
+use rustc_hash::FxHashMap;
 use spanwise_model::{Span, SpanKind, Trace};
 
 use crate::calls::Call;
@@ -26,7 +25,7 @@ pub struct LedgerEntry {
 /// One entry for each outgoing call, in the order of the spans.
 pub fn ledger(trace: &Trace, facts: &TraceFacts, calls: &[Call]) -> Vec<LedgerEntry> {
     let mut entries = Vec::new();
-    let mut neighbours: HashMap<usize, Neighbours> = HashMap::new();
+    let mut neighbours: FxHashMap<usize, Neighbours> = FxHashMap::default();
     for (place, call) in calls.iter().enumerate() {
         if !call.is_outgoing {
             continue;
@@ -42,39 +41,37 @@ pub fn ledger(trace: &Trace, facts: &TraceFacts, calls: &[Call]) -> Vec<LedgerEn
             }
         };
         let total = client.duration_ns();
-        let entry = match server {
-            None => LedgerEntry {
-                client: place,
-                server,
-                before_ns,
-                wire_out_ns: 0,
-                server_ns: total,
-                wire_back_ns: 0,
-                wire_total_ns: 0,
-                after_ns,
-            },
-            Some(server) => {
-                let own = &trace.spans[server].span;
-                let server_ns = own.duration_ns().min(total);
-                let wire_total_ns = total - server_ns;
-                let wire_out_ns = own.start_unix_nano.saturating_sub(client.start_unix_nano).min(wire_total_ns);
-                let wire_back_ns = wire_total_ns - wire_out_ns;
-                let server = Some(server);
-                LedgerEntry {
-                    client: place,
-                    server,
-                    before_ns,
-                    wire_out_ns,
-                    server_ns,
-                    wire_back_ns,
-                    wire_total_ns,
-                    after_ns,
-                }
-            }
-        };
-        entries.push(entry);
+        let wire = server.map_or(Wire::default(), |server| {
+            let own = &trace.spans[server].span;
+            Wire::of((client.start_unix_nano, total), (own.start_unix_nano, own.duration_ns()))
+        });
+        entries.push(LedgerEntry {
+            client: place,
+            server,
+            before_ns,
+            wire_out_ns: wire.out_ns,
+            server_ns: total - wire.total_ns,
+            wire_back_ns: wire.total_ns - wire.out_ns,
+            wire_total_ns: wire.total_ns,
+            after_ns,
+        });
     }
     entries
+}
+
+/// Time between a client and its server, there and back, and there alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Wire {
+    pub total_ns: u64,
+    pub out_ns: u64,
+}
+
+impl Wire {
+    /// Of both the start and the duration.
+    pub fn of(client: (u64, u64), server: (u64, u64)) -> Self {
+        let total_ns = client.1 - server.1.min(client.1);
+        Self { total_ns, out_ns: server.0.saturating_sub(client.0).min(total_ns) }
+    }
 }
 
 /// Starts and ends of a caller's children, sorted, so that the neighbours of each are found by search.

@@ -1,5 +1,6 @@
 //! What a trace reveals: pure functions over one decoded trace. No I/O, no clock, no panics on any tree.
 
+pub mod analysis;
 pub mod calls;
 pub mod clock;
 pub mod compare;
@@ -7,6 +8,7 @@ pub mod critical_path;
 pub mod facts;
 pub mod hidden;
 pub mod ledger;
+pub mod names;
 pub mod normalize;
 pub mod population;
 pub mod queue;
@@ -15,6 +17,7 @@ pub mod row;
 pub mod sampling;
 pub mod thresholds;
 pub mod tree;
+pub mod view;
 pub mod weight;
 
 pub use critical_path::{CriticalPath, Mode, Segment};

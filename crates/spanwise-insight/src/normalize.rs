@@ -5,35 +5,53 @@ const ID: &str = "{id}";
 
 /// A URL or a path without scheme, host and query; ids folded: `/cart/42?x=1` is `/cart/{id}`.
 pub fn path(url: &str) -> String {
+    written(url, put_path)
+}
+
+fn written(text: &str, put: fn(&str, &mut String)) -> String {
+    let mut out = String::with_capacity(text.len());
+    put(text, &mut out);
+    out
+}
+
+/// [`path`], at the end of a text.
+pub(crate) fn put_path(url: &str, out: &mut String) {
     let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
     let path = after_scheme.split(['?', '#']).next().unwrap_or_default();
     if path.is_empty() {
-        return "/".to_owned();
+        out.push('/');
+        return;
     }
-    path.split('/').map(fold_segment).collect::<Vec<_>>().join("/")
+    for (number, segment) in path.split('/').enumerate() {
+        if number > 0 {
+            out.push('/');
+        }
+        fold_segment(segment, out);
+    }
 }
 
 /// One part of a path. Templates of frameworks (`<int:user>`, `:user`) become `{user}`.
-fn fold_segment(segment: &str) -> String {
+fn fold_segment(segment: &str, out: &mut String) {
+    let mut named = |name: &str| ["{", name, "}"].iter().for_each(|part| out.push_str(part));
     if let Some(name) = segment.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')) {
-        return format!("{{{}}}", name.rsplit(':').next().unwrap_or(name));
+        named(name.rsplit(':').next().unwrap_or(name));
+    } else if let Some(name) = segment.strip_prefix(':').filter(|name| !name.is_empty()) {
+        named(name);
+    } else if segment.starts_with('{') {
+        out.push_str(segment);
+    } else {
+        // `item-42.json`: the number alone is the id.
+        fold_pieces(segment, out);
     }
-    if let Some(name) = segment.strip_prefix(':').filter(|name| !name.is_empty()) {
-        return format!("{{{name}}}");
-    }
-    if segment.starts_with('{') {
-        return segment.to_owned();
-    }
-    if is_id(segment) {
-        return ID.to_owned();
-    }
-    // `item-42.json`: the number alone is the id.
-    fold_pieces(segment)
 }
 
 /// A number, a UUID, a long hexadecimal text, or a long text of letters and several digits.
 fn is_id(text: &str) -> bool {
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
+    // A UUID without a single digit is hardly ever drawn, but is one.
+    if digits == 0 && text.len() != 36 {
+        return false;
+    }
     let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_word = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_' || byte == b'=');
     !text.is_empty()
@@ -51,11 +69,16 @@ fn is_uuid(text: &str) -> bool {
 }
 
 /// Folds the ids among pieces that `:`, `-`, `_`, `.`, `,` and `#` divide; the dividers stay.
-fn fold_pieces(text: &str) -> String {
+fn fold_pieces(text: &str, out: &mut String) {
     if is_id(text) {
-        return ID.to_owned();
+        out.push_str(ID);
+        return;
     }
-    let mut out = String::with_capacity(text.len());
+    // Nothing without a digit is an id, but for a whole UUID.
+    if !text.bytes().any(|byte| byte.is_ascii_digit()) {
+        out.push_str(text);
+        return;
+    }
     for piece in text.split_inclusive([':', '-', '_', '.', ',', '#', '=', '(', ')', '[', ']']) {
         let body = piece.trim_end_matches([':', '-', '_', '.', ',', '#', '=', '(', ')', '[', ']']);
         if is_id(body) {
@@ -65,33 +88,44 @@ fn fold_pieces(text: &str) -> String {
             out.push_str(piece);
         }
     }
-    out
 }
 
 /// A span name or a cache key: `GET /users/42` is `GET /users/{id}`, `user:42:cart` is `user:{id}:cart`.
 pub fn name(text: &str) -> String {
-    let fold = |word: &str| match word {
-        word if word.starts_with('/') || word.contains("://") => path(word),
-        word => fold_pieces(word),
-    };
-    let mut out = String::with_capacity(text.len());
+    written(text, put_name)
+}
+
+/// [`name`], at the end of a text.
+pub(crate) fn put_name(text: &str, out: &mut String) {
     for (number, word) in text.split_whitespace().enumerate() {
         if number > 0 {
             out.push(' ');
         }
-        out.push_str(&fold(word));
+        if word.starts_with('/') || word.contains("://") {
+            put_path(word, out);
+        } else {
+            fold_pieces(word, out);
+        }
     }
-    out
 }
 
 /// A command of a key-value store: its name and first key; what else it carries is `?`. `SET user:42 {"a":1}` is
 /// `SET user:{id} ?`.
 pub fn command(text: &str) -> String {
+    written(text, put_command)
+}
+
+/// [`command`], at the end of a text.
+pub(crate) fn put_command(text: &str, out: &mut String) {
     let mut words = text.split_whitespace();
     let first = words.next().unwrap_or_default();
-    let Some(key) = words.next() else { return name(first) };
-    let more = if words.next().is_some() { " ?" } else { "" };
-    format!("{first} {}{more}", name(key))
+    let Some(key) = words.next() else { return put_name(first, out) };
+    out.push_str(first);
+    out.push(' ');
+    put_name(key, out);
+    if words.next().is_some() {
+        out.push_str(" ?");
+    }
 }
 
 /// A query that is a document, as MongoDB and Elasticsearch have them: values are `?`, but for the first one, which
@@ -191,12 +225,12 @@ const SQL_BYTES: usize = 16 << 10;
 /// A statement with literals and parameters as `?`, lists of them as one, comments and line ends gone. Works on
 /// statements that were cut off as well.
 pub fn sql(text: &str) -> String {
-    lexed(text, false)
+    written(text, |text, out| put_sql(text, false, out))
 }
 
 /// [`sql`] of a database that writes texts in double quotes too, as MySQL does.
 pub fn sql_with_double_quotes(text: &str) -> String {
-    lexed(text, true)
+    written(text, |text, out| put_sql(text, true, out))
 }
 
 /// Whether [`sql_with_double_quotes`] is what a database of this name (`db.system`) takes.
@@ -216,10 +250,13 @@ pub fn has_double_quoted_text(system: &str) -> bool {
     SYSTEMS.iter().any(|known| known.eq_ignore_ascii_case(system))
 }
 
-fn lexed(text: &str, has_double_quoted_text: bool) -> String {
+/// [`sql`] or [`sql_with_double_quotes`], in place of what `into` holds.
+pub(crate) fn put_sql(text: &str, has_double_quoted_text: bool, into: &mut String) {
     let text = bounded(text, SQL_BYTES);
     let bytes = text.as_bytes();
-    let mut out = Tokens { text: String::with_capacity(text.len()), glue: true };
+    let mut out = Tokens { text: std::mem::take(into), glue: true };
+    out.text.clear();
+    out.text.reserve(text.len());
     let backslash = if has_double_quoted_text { Backslash::Escapes } else { Backslash::Perhaps };
     let mut at = 0;
     while at < bytes.len() {
@@ -296,9 +333,9 @@ fn lexed(text: &str, has_double_quoted_text: bool) -> String {
                     at += len;
                     continue;
                 }
-                match found.to_ascii_uppercase().as_str() {
-                    "TRUE" | "FALSE" => out.placeholder(),
-                    _ => out.word(found),
+                match found.eq_ignore_ascii_case("TRUE") || found.eq_ignore_ascii_case("FALSE") {
+                    true => out.placeholder(),
+                    false => out.word(found),
                 }
                 at += len;
             }
@@ -309,12 +346,13 @@ fn lexed(text: &str, has_double_quoted_text: bool) -> String {
             }
         }
     }
-    let mut done = out.text.trim_end_matches([';', ' ']).to_owned();
+    let mut done = out.text;
+    done.truncate(done.trim_end_matches([';', ' ']).len());
     // Rows of an INSERT: `(?), (?)` are one.
     while let Some(at) = done.find("(?), (?)") {
         done.replace_range(at + 3..at + 8, "");
     }
-    done
+    *into = done;
 }
 
 /// What a backslash within quotes does.

@@ -1,12 +1,14 @@
 //! Calls that repeat under one span: one by one (N+1), side by side (fan-out), or because the ones before failed.
 
-use std::collections::HashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
+use spanwise_model::SpanKind;
 
-use spanwise_model::{SpanKind, StatusCode, Trace, semconv};
-
-use crate::calls::{Call, Category, attribute, is_nameless, target};
-use crate::facts::TraceFacts;
+use crate::analysis::Analysed;
+use crate::calls::{Category, is_nameless_name};
+use crate::facts::SpanTimes;
+use crate::names::{Name, Names};
 use crate::thresholds::{REPEATS, RETRIES, SERIAL, TURNS, WRAPPERS};
+use crate::tree::Tree;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RepetitionKind {
@@ -31,35 +33,38 @@ pub struct Repetition {
 }
 
 /// Caller, operation, system and peer: what makes calls the same.
-type Kind<'a> = (usize, &'a str, Option<&'a str>, Option<&'a str>);
+type Kind = (usize, Name, Option<Name>, Option<Name>);
 
 /// Finds the groups of one trace. A call belongs to the nearest span under which it repeats, its direct parent or one
-/// behind at most two wrappers.
-pub fn repetitions(trace: &Trace, facts: &TraceFacts, calls: &[Call]) -> Vec<Repetition> {
-    let below = critical_below(facts);
-    // Nearest first: direct children, then those behind one wrapper, then behind two.
-    let mut claimed = vec![false; calls.len()];
+/// behind at most two wrappers. `below` is [`critical_below`].
+pub(crate) fn repetitions(trace: &Analysed<'_>, below: &[u64], names: &mut Names) -> Vec<Repetition> {
     let mut found = Vec::new();
+    let mut open: Vec<usize> = (0..trace.calls.len()).filter(|place| is_call(trace, *place)).collect();
+    let mut keyed: Vec<(Kind, usize)> = Vec::new();
+    // Nearest first: direct children, then those behind one wrapper, then behind two.
     for depth in 0..=WRAPPERS {
-        let mut groups: HashMap<Kind<'_>, Vec<usize>> = HashMap::new();
-        for (place, call) in calls.iter().enumerate() {
-            if claimed[place] || !is_call(trace, facts, calls, place) {
-                continue;
-            }
-            if let Some(caller) = ancestor(trace, facts, calls, place, depth) {
+        if open.len() < REPEATS.min(RETRIES) {
+            break;
+        }
+        keyed.clear();
+        for place in &open {
+            if let Some(caller) = ancestor(trace, *place, depth) {
+                let call = &trace.calls[*place];
                 // Replicas of a store are one, and so are addresses of a host.
-                let peer =
-                    call.peer.as_deref().filter(|peer| call.category != Category::Database && !is_nameless(peer));
-                let key = (caller, call.operation.as_str(), call.system.as_deref(), peer);
-                groups.entry(key).or_default().push(place);
+                let peer = call.peer.filter(|_| call.category != Category::Database);
+                let peer = peer.filter(|peer| !is_nameless_name(names, *peer));
+                keyed.push(((caller, call.operation, call.system, peer), *place));
             }
         }
-        let mut groups: Vec<_> = groups.into_iter().collect();
-        groups.sort_by_key(|(_, places)| places[0]);
-        for ((caller, ..), mut places) in groups {
-            places.sort_by_key(|place| (trace.spans[*place].span.start_unix_nano, *place));
-            let Some(kind) = judge(trace, calls, &places) else { continue };
-            places.iter().for_each(|place| claimed[*place] = true);
+        keyed.sort_unstable();
+        let groups = keyed.chunk_by(|a, b| a.0 == b.0).filter(|group| group.len() >= REPEATS.min(RETRIES));
+        let mut groups: Vec<Vec<usize>> = groups.map(|group| group.iter().map(|(_, place)| *place).collect()).collect();
+        groups.sort_by_key(|places| places.first().copied());
+        let before = found.len();
+        for mut places in groups {
+            places.sort_by_key(|place| (trace.spans[*place].start_unix_nano, *place));
+            let Some(kind) = judge(trace, &places) else { continue };
+            let Some(caller) = ancestor(trace, places[0], depth) else { continue };
             let own: u64 = places.iter().map(|place| below[*place]).sum();
             let critical_ns = match kind {
                 RepetitionKind::RetryStorm if own > 0 => {
@@ -70,22 +75,30 @@ pub fn repetitions(trace: &Trace, facts: &TraceFacts, calls: &[Call]) -> Vec<Rep
             };
             found.push(Repetition { kind, caller, calls: places, critical_ns, turn: found.len() });
         }
+        if found.len() > before {
+            let claimed: FxHashSet<usize> =
+                found.iter().skip(before).flat_map(|group: &Repetition| group.calls.iter().copied()).collect();
+            open.retain(|place| !claimed.contains(place));
+        }
     }
     take_turns(trace, &mut found);
     found
 }
 
 /// First start and last end.
-fn window(trace: &Trace, places: &[usize]) -> (u64, u64) {
-    let spans = || places.iter().map(|place| &trace.spans[*place].span);
+fn window(trace: &Analysed<'_>, places: &[usize]) -> (u64, u64) {
+    let spans = || places.iter().map(|place| &trace.spans[*place]);
     let start = spans().map(|span| span.start_unix_nano).min().unwrap_or(0);
     (start, spans().map(|span| span.end_unix_nano).max().unwrap_or(0).max(start))
 }
 
 /// Marks groups of one caller that lie in the same stretch of time: a loop of several calls.
-fn take_turns(trace: &Trace, found: &mut [Repetition]) {
+fn take_turns(trace: &Analysed<'_>, found: &mut [Repetition]) {
+    if found.len() < 2 {
+        return;
+    }
     let windows: Vec<(u64, u64)> = found.iter().map(|group| window(trace, &group.calls)).collect();
-    let mut by_caller: HashMap<(usize, RepetitionKind), Vec<usize>> = HashMap::new();
+    let mut by_caller: FxHashMap<(usize, RepetitionKind), Vec<usize>> = FxHashMap::default();
     for (number, group) in found.iter().enumerate() {
         by_caller.entry((group.caller, group.kind)).or_default().push(number);
     }
@@ -103,78 +116,67 @@ fn take_turns(trace: &Trace, found: &mut [Repetition]) {
     }
 }
 
-/// Critical time of each span and all below it.
-pub fn critical_below(facts: &TraceFacts) -> Vec<u64> {
-    let mut below: Vec<u64> = facts.spans.iter().map(|span| span.critical_ns).collect();
+/// Critical time of each span and all below it, in place of what `below` held.
+pub(crate) fn critical_below(tree: &Tree, times: &[SpanTimes], below: &mut Vec<u64>) {
+    below.clear();
+    below.extend(times.iter().map(|span| span.critical_ns));
     // Parents before children, so children are added up first when walked backwards.
-    let mut order: Vec<usize> = facts.tree.roots.clone();
-    let mut at = 0;
-    while at < order.len() {
-        order.extend_from_slice(&facts.tree.children[order[at]]);
-        at += 1;
-    }
-    for place in order.into_iter().rev() {
-        if let Some(parent) = facts.tree.parent[place] {
-            below[parent] += below[place];
+    for place in tree.parents_first().iter().rev() {
+        if let Some(parent) = tree.parent[*place] {
+            below[parent] += below[*place];
         }
     }
-    below
 }
 
 /// A call to something else: a client's or producer's span, a database's, or a server's whose client sends no spans.
-fn is_call(trace: &Trace, facts: &TraceFacts, calls: &[Call], place: usize) -> bool {
+fn is_call(trace: &Analysed<'_>, place: usize) -> bool {
+    let call = &trace.calls[place];
+    let parent = trace.tree.parent[place];
     // A driver's span inside of an ORM's says the same once more.
-    let is_inner = facts.tree.parent[place].is_some_and(|parent| {
-        calls[parent].category == Category::Database && calls[place].category == Category::Database
-    });
-    if calls[place].is_outgoing {
-        return !is_inner;
+    if call.is_outgoing {
+        let is_inner = || parent.is_some_and(|parent| trace.calls[parent].category == Category::Database);
+        return call.category != Category::Database || !is_inner();
     }
-    let Some(parent) = facts.tree.parent[place] else { return false };
-    let kind = trace.spans[place].span.kind;
-    let is_answer = kind == SpanKind::Server || (kind != SpanKind::Consumer && !is_same_service(trace, parent, place));
-    is_answer && !calls[parent].is_outgoing
-}
-
-fn is_same_service(trace: &Trace, a: usize, b: usize) -> bool {
-    let (a, b) = (&trace.spans[a].resource, &trace.spans[b].resource);
-    std::sync::Arc::ptr_eq(a, b) || a.service_name() == b.service_name()
+    let Some(parent) = parent else { return false };
+    let (span, above) = (&trace.spans[place], &trace.spans[parent]);
+    let is_answer = span.kind == SpanKind::Server || (span.kind != SpanKind::Consumer && span.service != above.service);
+    is_answer && !trace.calls[parent].is_outgoing
 }
 
 /// The span `depth` wrappers above a call; wrappers are spans of the caller's own service that call nobody themselves.
-fn ancestor(trace: &Trace, facts: &TraceFacts, calls: &[Call], place: usize, depth: usize) -> Option<usize> {
-    let mut at = facts.tree.parent[place]?;
+fn ancestor(trace: &Analysed<'_>, place: usize, depth: usize) -> Option<usize> {
+    let mut at = trace.tree.parent[place]?;
     for _ in 0..depth {
         let is_wrapper =
-            !calls[at].is_outgoing && !matches!(trace.spans[at].span.kind, SpanKind::Server | SpanKind::Consumer);
+            !trace.calls[at].is_outgoing && !matches!(trace.spans[at].kind, SpanKind::Server | SpanKind::Consumer);
         if !is_wrapper {
             return None;
         }
-        at = facts.tree.parent[at]?;
+        at = trace.tree.parent[at]?;
     }
     Some(at)
 }
 
-fn judge(trace: &Trace, calls: &[Call], places: &[usize]) -> Option<RepetitionKind> {
-    let spans = || places.iter().map(|place| &trace.spans[*place].span);
-    let failed = spans().filter(|span| span.status.code == StatusCode::Error).count();
+fn judge(trace: &Analysed<'_>, places: &[usize]) -> Option<RepetitionKind> {
+    let failed = places.iter().filter(|place| trace.spans[**place].is_error()).count();
     // Failures of different things are not tries of one.
-    let same = places.first().map(|first| target(&trace.spans[*first]));
-    let is_one = || places.iter().all(|place| Some(target(&trace.spans[*place])) == same);
+    let calls = || places.iter().map(|place| &trace.calls[*place]);
+    let same = calls().next().map(|first| first.target);
+    let is_one = || calls().all(|call| Some(call.target) == same);
     if places.len() >= RETRIES && failed + 1 >= places.len() && is_one() && serial_share(trace, places) >= SERIAL {
         return Some(RepetitionKind::RetryStorm);
     }
-    if places.len() < REPEATS || is_paging(trace, calls, places) {
+    if places.len() < REPEATS || is_paging(trace, places) {
         return None;
     }
     Some(if serial_share(trace, places) >= SERIAL { RepetitionKind::NPlusOne } else { RepetitionKind::FanOut })
 }
 
 /// 1 when no two overlap, 0 when all run at once.
-fn serial_share(trace: &Trace, places: &[usize]) -> f64 {
+fn serial_share(trace: &Analysed<'_>, places: &[usize]) -> f64 {
     let (mut sum, mut union, mut reached) = (0u64, 0u64, 0u64);
     for place in places {
-        let span = &trace.spans[*place].span;
+        let span = &trace.spans[*place];
         let end = span.end_unix_nano.max(span.start_unix_nano);
         sum += end - span.start_unix_nano;
         union += end.saturating_sub(span.start_unix_nano.max(reached));
@@ -183,77 +185,19 @@ fn serial_share(trace: &Trace, places: &[usize]) -> f64 {
     if sum == 0 { 1.0 } else { 1.0 - (sum - union) as f64 / sum as f64 }
 }
 
-/// Walking a list page by page is how lists are read.
-fn is_paging(trace: &Trace, calls: &[Call], places: &[usize]) -> bool {
-    const PARAMETERS: [&str; 16] = [
-        "page",
-        "page_number",
-        "pagenumber",
-        "offset",
-        "cursor",
-        "page_token",
-        "pagetoken",
-        "nexttoken",
-        "after",
-        "before",
-        "start",
-        "skip",
-        "from",
-        "marker",
-        "continue",
-        "since_id",
-    ];
-    let Some(first) = places.first() else { return false };
-    match calls[*first].category {
-        Category::Database => is_paged_query(&calls[*first].operation, target(&trace.spans[*first])),
-        Category::Http => places.iter().all(|place| {
-            let attributes = &trace.spans[*place].span.attributes;
-            let values = semconv::URL_WITH_QUERY.iter().filter_map(|key| attribute(attributes, key)?.as_str());
-            // A name may be all there is.
-            let name = Some(trace.spans[*place].span.name.as_str()).filter(|name| name.contains('?'));
-            values.chain(name).flat_map(|url| url.rsplit('?').next().unwrap_or_default().split('&')).any(|pair| {
-                let key = pair.split('=').next().unwrap_or_default().to_ascii_lowercase();
-                PARAMETERS.contains(&key.as_str())
-            })
-        }),
-        Category::Rpc => {
-            let name = calls[*first].operation.to_ascii_lowercase();
-            name.ends_with("nextpage") || name.ends_with("getmore") || name.ends_with("fetchnext")
-        }
-        _ => false,
-    }
-}
-
-/// A page of a list by offset, by a cursor, or from a key onwards in that key's order.
-fn is_paged_query(operation: &str, statement: &str) -> bool {
-    let upper = operation.to_ascii_uppercase();
-    let first = upper.split_whitespace().next().unwrap_or_default();
-    if upper.contains(" OFFSET ") || ["GETMORE", "SCAN", "HSCAN", "SSCAN", "ZSCAN", "FETCH"].contains(&first) {
-        return true;
-    }
-    if first == "REDIS" || first == "MONGO" || upper.starts_with('{') {
-        return upper.contains("SCAN ") || upper.contains("GETMORE");
-    }
-    let from_a_key = upper.contains(" > ?") || upper.contains(" < ?");
-    let limited = upper.contains(" LIMIT ?")
-        || upper.contains(" TOP ?")
-        || upper.contains(" FETCH FIRST ")
-        || upper.contains(" FETCH NEXT ");
-    // One row is no page: the latest price before a date, for each of many.
-    let statement = statement.to_ascii_uppercase();
-    let is_one_row = statement.trim_end_matches([';', ' ']).ends_with("LIMIT 1")
-        || statement.contains(" TOP 1 ")
-        || statement.contains("FETCH FIRST 1 ROW");
-    from_a_key && limited && upper.contains(" ORDER BY ") && !is_one_row
+/// Walking a list page by page is how lists are read: of URLs each has to name its page.
+fn is_paging(trace: &Analysed<'_>, places: &[usize]) -> bool {
+    let mut calls = places.iter().map(|place| &trace.calls[*place]);
+    let Some(first) = calls.next() else { return false };
+    first.is_page && (first.category != Category::Http || calls.all(|call| call.is_page))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calls::call;
-    use crate::facts::trace_facts;
+    use crate::analysis::Analysis;
     use crate::tree::tests::trace;
-    use spanwise_model::{KeyValue, Status};
+    use spanwise_model::{KeyValue, Status, StatusCode, Trace};
 
     /// Spans of (id, parent, start, end); those named in `sql` are database calls.
     fn find(spans: &[(u8, u8, u64, u64)], sql: impl Fn(u8) -> Option<&'static str>) -> Vec<Repetition> {
@@ -270,9 +214,8 @@ mod tests {
     }
 
     fn found(trace: &Trace) -> Vec<Repetition> {
-        let facts = trace_facts(trace);
-        let calls: Vec<_> = trace.spans.iter().map(call).collect();
-        repetitions(trace, &facts, &calls)
+        let mut names = Names::default();
+        Analysis::of(trace, &mut names).repetitions(&mut names)
     }
 
     fn serial(count: u8, first: u8, parent: u8) -> Vec<(u8, u8, u64, u64)> {

@@ -1,68 +1,20 @@
 //! What one trace brings to the findings over many: small, and with every text replaced by a number.
 
-use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hash, Hasher as _};
 
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
-use spanwise_model::{SpanKind, StatusCode, Trace, TraceId, Value};
+use spanwise_model::{SpanKind, Trace, TraceId};
 
-use crate::calls::{Call, Category, call};
-use crate::clock::aligned;
-use crate::critical_path::Mode;
-use crate::facts::{TraceFacts, facts_of_tree};
+use crate::analysis::{Analysed, Analysis};
+use crate::calls::Category;
+use crate::facts::SpanTimes;
 use crate::hidden::hidden_errors;
-use crate::ledger::ledger;
-use crate::repetition::{RepetitionKind, critical_below, repetitions};
-use crate::tree::Tree;
-use crate::weight::adjusted_count;
+use crate::ledger::Wire;
+use crate::names::{Joint, Question};
+use crate::repetition::RepetitionKind;
+use crate::view::{Meaning, Scalar, SpanView, scalars};
 
-/// Texts by number: names repeat in every trace.
-#[derive(Default)]
-pub struct Names {
-    numbers: FxHashMap<String, Name>,
-    texts: Vec<String>,
-    /// By number, once asked: whether an attribute of that key tells nothing.
-    tells_nothing: Vec<Option<bool>>,
-}
-
-pub type Name = u32;
-
-impl Names {
-    pub fn number(&mut self, text: &str) -> Name {
-        if let Some(number) = self.numbers.get(text) {
-            return *number;
-        }
-        let number = self.texts.len() as Name;
-        self.texts.push(text.to_owned());
-        self.numbers.insert(text.to_owned(), number);
-        number
-    }
-
-    /// [`tells_nothing`] of a key, looked into once: keys repeat in every span.
-    fn tells_nothing(&mut self, key: Name) -> bool {
-        let place = key as usize;
-        if self.tells_nothing.len() <= place {
-            self.tells_nothing.resize(place + 1, None);
-        }
-        if let Some(Some(known)) = self.tells_nothing.get(place) {
-            return *known;
-        }
-        let tells_nothing = tells_nothing(self.text(key));
-        if let Some(slot) = self.tells_nothing.get_mut(place) {
-            *slot = Some(tells_nothing);
-        }
-        tells_nothing
-    }
-
-    pub fn text(&self, number: Name) -> &str {
-        self.texts.get(number as usize).map_or("", String::as_str)
-    }
-
-    /// In order of their numbers.
-    pub fn texts(&self) -> &[String] {
-        &self.texts
-    }
-}
+pub use crate::names::{Name, Names};
 
 /// A service and one of its normalised operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,7 +24,7 @@ pub struct Operation {
 }
 
 /// Whom a call goes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Callee {
     pub service: Option<Name>,
     pub operation: Name,
@@ -174,7 +126,7 @@ pub struct TraceRow {
 }
 
 /// Changes when a field is added, or when the same spans give another row.
-pub const ROW_VERSION: u32 = 3;
+pub const ROW_VERSION: u32 = 4;
 
 /// Attributes kept of one trace: beyond it a trace is no example of anything in particular.
 const ATTRIBUTES: usize = 256;
@@ -183,158 +135,152 @@ const VALUE_BYTES: usize = 128;
 
 /// Reads one trace. `None` when it has no span that could be an entry point.
 pub fn trace_row(trace: &Trace, names: &mut Names) -> Option<TraceRow> {
-    let tree = Tree::of(trace);
-    let aligned = aligned(trace, &tree);
-    let trace = &*aligned;
-    let facts = facts_of_tree(trace, tree, Mode::Spanwise);
-    let calls: Vec<Call> = trace.spans.iter().map(call).collect();
-    let root = facts.root?;
-    let services: Vec<Name> = trace.spans.iter().map(|span| names.number(span.resource.service_name())).collect();
-    let operations: Vec<Operation> = calls
-        .iter()
-        .zip(&services)
-        .map(|(call, service)| Operation { service: *service, operation: names.number(&call.operation) })
-        .collect();
-    let below = critical_below(&facts);
-    let callee = |place: usize, names: &mut Names| {
-        let answering = facts.tree.children[place].iter().find(|child| services[**child] != services[place]);
-        let own = &calls[place];
-        let service = match answering {
-            Some(child) => Some(services[*child]),
-            None if !own.is_outgoing => Some(services[place]),
-            None => own.peer.as_deref().map(|peer| names.number(peer)),
-        };
-        Callee {
-            service,
-            operation: operations[place].operation,
-            system: own.system.as_deref().map(|system| names.number(system)),
-        }
-    };
-    let mut repeats = Vec::new();
-    let groups = repetitions(trace, &facts, &calls);
-    for group in &groups {
-        repeats.push(RowRepetition {
+    let mut row = Analysis::of(trace, names).row(names)?;
+    row.attributes = collected(trace, AttributeSet::of_row(), names);
+    Some(row)
+}
+
+impl Analysis {
+    /// The row, but for its attributes: see [`AttributeSet`].
+    pub fn row(&mut self, names: &mut Names) -> Option<TraceRow> {
+        let groups = self.repetitions(names);
+        let trace = self.analysed()?;
+        let repetitions = groups.iter().map(|group| RowRepetition {
             kind: group.kind,
-            caller: operations[group.caller],
-            callee: callee(group.calls[0], names),
+            caller: trace.operation(group.caller),
+            callee: group.calls.first().map_or(Callee::default(), |call| trace.callee(*call)),
             count: group.calls.len() as u32,
             critical_ns: group.critical_ns,
             turn: group.turn as u32,
         });
+        let hidden = hidden_errors(&trace, &groups).into_iter().map(|error| RowHidden {
+            born: trace.operation(error.born),
+            swallowed_by: trace.operation(error.swallowed_by),
+            critical_ns: self.below[error.top],
+        });
+        let (dependencies, peers) = dependencies(&trace, names);
+        Some(TraceRow {
+            trace_id: self.trace_id,
+            start_unix_nano: trace.start_unix_nano,
+            duration_ns: trace.duration_ns,
+            spans: trace.spans.len() as u32,
+            weight: self.weight(),
+            entry: trace.operation(trace.root),
+            is_rooted: !trace.tree.orphan[trace.root],
+            shape: shape(&trace, names),
+            repetitions: repetitions.collect(),
+            hidden: hidden.collect(),
+            dependencies,
+            parts: parts(&trace),
+            attributes: Vec::new(),
+            branches: branches(&trace),
+            peers,
+        })
     }
-    let hidden = hidden_errors(trace, &facts, &calls, &groups).into_iter().map(|error| RowHidden {
-        born: operations[error.born],
-        swallowed_by: operations[error.swallowed_by],
-        critical_ns: below[error.top],
-    });
-    let hidden = hidden.collect();
-    let (dependencies, peers) = dependencies(&facts, &calls, &services, &operations, root, names);
-    let mut branches: BTreeMap<Operation, u64> = BTreeMap::new();
-    for (operation, span) in operations.iter().zip(&facts.spans) {
-        *branches.entry(*operation).or_default() += span.critical_ns;
-    }
-    let mut branches: Vec<_> = branches.into_iter().collect();
-    branches.sort_by_key(|(_, ns)| std::cmp::Reverse(*ns));
-    let parts = parts(trace, &facts, &calls, &operations, |place, names| callee(place, names), names);
-    Some(TraceRow {
-        trace_id: trace.spans[root].span.trace_id,
-        start_unix_nano: facts.start_unix_nano,
-        duration_ns: facts.duration_ns,
-        spans: trace.spans.len() as u32,
-        weight: adjusted_count(trace),
-        entry: operations[root],
-        is_rooted: !facts.tree.orphan[root],
-        shape: shape(trace, &facts, &calls, root),
-        repetitions: repeats,
-        hidden,
-        dependencies,
-        parts,
-        attributes: attributes(trace, names),
-        branches,
-        peers,
-    })
 }
 
-fn dependencies(
-    facts: &TraceFacts,
-    calls: &[Call],
-    services: &[Name],
-    operations: &[Operation],
-    root: usize,
-    names: &mut Names,
-) -> (Vec<RowDependency>, Vec<(Name, bool)>) {
-    let entry = services[root];
-    // Calls from the entry point's service, parents before children.
-    let mut hops = vec![0u32; services.len()];
-    let mut order: Vec<usize> = facts.tree.roots.clone();
-    let mut at = 0;
-    while at < order.len() {
-        let place = order[at];
-        at += 1;
-        for child in &facts.tree.children[place] {
-            hops[*child] = hops[place] + u32::from(services[*child] != services[place]);
-            order.push(*child);
-        }
+impl Analysed<'_> {
+    fn operation(&self, place: usize) -> Operation {
+        Operation { service: self.spans[place].service, operation: self.calls[place].operation }
     }
-    let mut found: BTreeMap<Dependency, RowDependency> = BTreeMap::new();
+
+    /// The first child in another service.
+    fn answering(&self, place: usize) -> Option<usize> {
+        let service = self.spans[place].service;
+        self.tree.children[place].iter().copied().find(|child| self.spans[*child].service != service)
+    }
+
+    fn callee(&self, place: usize) -> Callee {
+        let call = &self.calls[place];
+        let service = match self.answering(place) {
+            Some(child) => Some(self.spans[child].service),
+            None if !call.is_outgoing => Some(self.spans[place].service),
+            None => call.peer,
+        };
+        Callee { service, operation: call.operation, system: call.system }
+    }
+}
+
+/// Operations of all spans, longest first; of equals in order of names.
+fn branches(trace: &Analysed<'_>) -> Vec<(Operation, u64)> {
+    let of_span = |(place, times): (usize, &SpanTimes)| (trace.operation(place), times.critical_ns);
+    let mut branches: Vec<(Operation, u64)> = trace.times.iter().enumerate().map(of_span).collect();
+    branches.sort_unstable();
+    branches.dedup_by(|next, kept| {
+        let is_same = next.0 == kept.0;
+        kept.1 += if is_same { next.1 } else { 0 };
+        is_same
+    });
+    branches.sort_by_key(|(_, ns)| std::cmp::Reverse(*ns));
+    branches
+}
+
+fn dependencies(trace: &Analysed<'_>, names: &mut Names) -> (Vec<RowDependency>, Vec<(Name, bool)>) {
+    let service = |place: usize| trace.spans[place].service;
+    let entry = service(trace.root);
+    // Calls from the entry point's service.
+    let mut hops = vec![0u32; trace.spans.len()];
+    let mut found: Vec<RowDependency> = Vec::new();
+    let mut numbers: FxHashMap<Dependency, usize> = FxHashMap::default();
     let mut peers: Vec<(Name, bool)> = Vec::new();
     let mut known_peers: FxHashSet<(Name, bool)> = FxHashSet::default();
-    for place in order {
-        let own = &calls[place];
-        let answering = facts.tree.children[place].iter().copied().find(|child| services[*child] != services[place]);
-        if own.is_outgoing
-            && matches!(own.category, Category::Http | Category::Rpc)
-            && let Some(peer) = &own.peer
+    for place in trace.tree.parents_first().iter().copied() {
+        let parent = trace.tree.parent[place];
+        if let Some(parent) = parent {
+            hops[place] = hops[parent] + u32::from(service(place) != service(parent));
+        }
+        let call = &trace.calls[place];
+        let answering = trace.answering(place);
+        if call.is_outgoing
+            && matches!(call.category, Category::Http | Category::Rpc)
+            && let Some(peer) = call.peer
         {
-            let peer = (names.number(peer), answering.is_some());
+            let peer = (peer, answering.is_some());
             if known_peers.insert(peer) {
                 peers.push(peer);
             }
         }
-        let is_inner = facts.tree.parent[place].is_some_and(|parent| calls[parent].category == Category::Database);
-        let (dependency, operation, caller, depth) = match (own.is_outgoing, own.category, answering) {
+        let is_inner = parent.is_some_and(|parent| trace.calls[parent].category == Category::Database);
+        let (dependency, operation, caller, depth) = match (call.is_outgoing, call.category, answering) {
             (true, Category::Database, _) => {
-                let system = own.system.as_deref().map(|system| names.number(system));
                 // Without a name of its own a store is its caller's: two services' databases are not one.
-                let name = match own.peer.as_deref() {
-                    Some(peer) => names.number(peer),
+                let name = match call.peer {
+                    Some(peer) => peer,
                     None => {
-                        let system = own.system.as_deref().unwrap_or("database");
-                        let name = format!("{system} of {}", names.text(services[place]));
-                        names.number(&name)
+                        let system = call.system.unwrap_or_else(|| names.number("database"));
+                        names.joined(Joint::Of, system, service(place))
                     }
                 };
-                let dependency = Dependency { kind: DependencyKind::Store, name, system };
-                (dependency, operations[place].operation, services[place], hops[place] + 1)
+                let dependency = Dependency { kind: DependencyKind::Store, name, system: call.system };
+                (dependency, call.operation, service(place), hops[place] + 1)
             }
             (true, _, Some(child)) => {
                 // The wire belongs to the call.
-                let dependency = Dependency { kind: DependencyKind::Service, name: services[child], system: None };
-                (dependency, operations[child].operation, services[place], hops[child])
+                let dependency = Dependency { kind: DependencyKind::Service, name: service(child), system: None };
+                (dependency, trace.calls[child].operation, service(place), hops[place] + 1)
             }
-            (true, Category::Http | Category::Rpc, None) if own.peer.is_some() => {
-                let name = names.number(own.peer.as_deref().unwrap_or_default());
+            (true, Category::Http | Category::Rpc, None) if call.peer.is_some() => {
+                let name = call.peer.unwrap_or_default();
                 let dependency = Dependency { kind: DependencyKind::Host, name, system: None };
-                (dependency, operations[place].operation, services[place], hops[place] + 1)
+                (dependency, call.operation, service(place), hops[place] + 1)
             }
             _ => {
-                let caller = facts.tree.parent[place].map_or(services[place], |parent| services[parent]);
-                let dependency = Dependency { kind: DependencyKind::Service, name: services[place], system: None };
-                (dependency, operations[place].operation, caller, hops[place])
+                let caller = parent.map_or(service(place), service);
+                let dependency = Dependency { kind: DependencyKind::Service, name: service(place), system: None };
+                (dependency, call.operation, caller, hops[place])
             }
         };
         if (dependency.kind == DependencyKind::Service && dependency.name == entry) || is_inner {
             continue;
         }
+        let critical_ns = trace.times[place].critical_ns;
         let mut add = |dependency: Dependency, operation: Name, depth: u32| {
-            let part = found.entry(dependency).or_insert_with(|| RowDependency {
-                dependency,
-                operation,
-                critical_ns: 0,
-                callers: Vec::new(),
-                depth,
+            let number = *numbers.entry(dependency).or_insert_with(|| {
+                found.push(RowDependency { dependency, operation, critical_ns: 0, callers: Vec::new(), depth });
+                found.len() - 1
             });
-            part.critical_ns += facts.spans[place].critical_ns;
+            let Some(part) = found.get_mut(number) else { return };
+            part.critical_ns += critical_ns;
             part.depth = part.depth.min(depth);
             let is_self = dependency.kind == DependencyKind::Service && caller == dependency.name;
             if !is_self && !part.callers.contains(&caller) {
@@ -343,77 +289,66 @@ fn dependencies(
         };
         add(dependency, operation, depth);
         // What a service waits for its own store is its own time as well.
-        if dependency.kind == DependencyKind::Store && services[place] != entry {
-            let service = Dependency { kind: DependencyKind::Service, name: services[place], system: None };
-            add(service, operations[place].operation, hops[place]);
+        if dependency.kind == DependencyKind::Store && service(place) != entry {
+            let of_service = Dependency { kind: DependencyKind::Service, name: service(place), system: None };
+            add(of_service, call.operation, hops[place]);
         }
     }
-    (found.into_values().collect(), peers)
+    found.sort_unstable_by_key(|part| part.dependency);
+    (found, peers)
 }
 
-/// Numbers in attributes with such a word in their key say how much was handled.
-const SIZE_WORDS: [&str; 9] = ["size", "length", "rows", "count", "bytes", "items", "total", "results", "records"];
-
-fn parts(
-    trace: &Trace,
-    facts: &TraceFacts,
-    calls: &[Call],
-    operations: &[Operation],
-    callee: impl Fn(usize, &mut Names) -> Callee,
-    names: &mut Names,
-) -> Vec<RowParts> {
+fn parts(trace: &Analysed<'_>) -> Vec<RowParts> {
     let least_ns = (crate::thresholds::MISATTRIBUTED_MS * 1e6) as u64;
-    let entries: FxHashMap<usize, _> =
-        ledger(trace, facts, calls).into_iter().map(|entry| (entry.client, entry)).collect();
     let mut parts: Vec<RowParts> = Vec::new();
     let mut numbers: FxHashMap<Operation, usize> = FxHashMap::default();
-    for place in 0..trace.spans.len() {
-        let span = &trace.spans[place].span;
-        let is_operation = matches!(span.kind, SpanKind::Server | SpanKind::Consumer) || facts.root == Some(place);
-        if !(is_operation || span.duration_ns() >= least_ns) || calls[place].is_outgoing {
+    let mut within = Below::default();
+    for (place, span) in trace.spans.iter().enumerate() {
+        let is_operation = matches!(span.kind, SpanKind::Server | SpanKind::Consumer) || trace.root == place;
+        if !(is_operation || span.duration_ns() >= least_ns) || trace.calls[place].is_outgoing {
             continue;
         }
-        let within = outgoing_below(facts, calls, operations, place);
-        let outgoing = || within.iter().copied();
+        within.fill(trace, place);
+        let outgoing = || within.outgoing.iter().copied();
         let longest = |places: &mut dyn Iterator<Item = usize>| {
-            places.max_by_key(|child| (trace.spans[*child].span.duration_ns(), std::cmp::Reverse(*child)))
+            places.max_by_key(|child| (trace.spans[*child].duration_ns(), std::cmp::Reverse(*child)))
         };
-        let database = longest(&mut outgoing().filter(|child| calls[*child].category == Category::Database));
+        let is_database = |child: &usize| trace.calls[*child].category == Category::Database;
+        let database = longest(&mut outgoing().filter(is_database));
         let Some(blamed) = database.or_else(|| longest(&mut outgoing())) else { continue };
-        let children = || facts.tree.children[place].iter().map(|child| &trace.spans[*child].span);
+        let operation = trace.operation(place);
+        // Of several of one operation the longest stands for the trace.
+        let number = numbers.get(&operation).copied();
+        if number.and_then(|number| parts.get(number)).is_some_and(|other| other.duration_ns >= span.duration_ns()) {
+            continue;
+        }
+        let children = || trace.tree.children[place].iter().map(|child| &trace.spans[*child]);
         let first = children().map(|child| child.start_unix_nano).min().unwrap_or(span.start_unix_nano);
         let last = children().map(|child| child.end_unix_nano).max().unwrap_or(span.end_unix_nano);
         let before_ns = first.saturating_sub(span.start_unix_nano);
         let after_ns = span.end_unix_nano.saturating_sub(last);
-        let own = [&span.attributes, &trace.spans[blamed].span.attributes];
-        let sizes = own.into_iter().flatten().filter_map(|attribute| {
-            let value = match attribute.value {
-                Value::Int(value) => value as f64,
-                Value::Double(value) => value,
-                _ => return None,
-            };
-            let key = attribute.key.to_ascii_lowercase();
-            SIZE_WORDS.iter().any(|word| key.contains(word)).then_some((&attribute.key, value))
+        let client = &trace.spans[blamed];
+        let mut servers = trace.tree.children[blamed].iter().map(|child| &trace.spans[*child]);
+        let wire = servers.find(|child| child.kind == SpanKind::Server).map_or(Wire::default(), |server| {
+            let of = |span: &SpanView| (span.start_unix_nano, span.duration_ns());
+            Wire::of(of(client), of(server))
         });
-        let sizes: Vec<(Name, f64)> = sizes.map(|(key, value)| (names.number(key), value)).collect();
         let row = RowParts {
-            operation: operations[place],
+            operation,
             duration_ns: span.duration_ns(),
-            blamed: callee(blamed, names),
-            blamed_ns: trace.spans[blamed].span.duration_ns(),
+            blamed: trace.callee(blamed),
+            blamed_ns: client.duration_ns(),
             before_ns,
-            between_ns: facts.spans[place].self_ns.saturating_sub(before_ns + after_ns),
+            between_ns: trace.times[place].self_ns.saturating_sub(before_ns + after_ns),
             after_ns,
-            wire_ns: entries.get(&blamed).map_or(0, |entry| entry.wire_total_ns),
-            wire_out_ns: entries.get(&blamed).map_or(0, |entry| entry.wire_out_ns),
-            sizes,
+            wire_ns: wire.total_ns,
+            wire_out_ns: wire.out_ns,
+            sizes: [place, blamed].into_iter().flat_map(|span| trace.sizes(span)).copied().collect(),
         };
-        // Of several of one operation the longest stands for the trace.
-        match numbers.get(&row.operation).and_then(|number| parts.get_mut(*number)) {
-            Some(other) if other.duration_ns < row.duration_ns => *other = row,
-            Some(_) => {}
+        match number.and_then(|number| parts.get_mut(number)) {
+            Some(other) => *other = row,
             None => {
-                numbers.insert(row.operation, parts.len());
+                numbers.insert(operation, parts.len());
                 parts.push(row);
             }
         }
@@ -422,21 +357,31 @@ fn parts(
 }
 
 /// Calls that a span makes itself or behind at most two spans of its own service.
-fn outgoing_below(facts: &TraceFacts, calls: &[Call], operations: &[Operation], place: usize) -> Vec<usize> {
-    let mut found = Vec::new();
-    let mut level = vec![place];
-    for _ in 0..=crate::thresholds::WRAPPERS {
-        let mut next = Vec::new();
-        for child in level.iter().flat_map(|above| &facts.tree.children[*above]).copied() {
-            if calls[child].is_outgoing {
-                found.push(child);
-            } else if operations[child].service == operations[place].service {
-                next.push(child);
+#[derive(Default)]
+struct Below {
+    outgoing: Vec<usize>,
+    level: Vec<usize>,
+    next: Vec<usize>,
+}
+
+impl Below {
+    fn fill(&mut self, trace: &Analysed<'_>, place: usize) {
+        let service = trace.spans[place].service;
+        self.outgoing.clear();
+        self.level.clear();
+        self.level.push(place);
+        for _ in 0..=crate::thresholds::WRAPPERS {
+            self.next.clear();
+            for child in self.level.iter().flat_map(|above| &trace.tree.children[*above]).copied() {
+                if trace.calls[child].is_outgoing {
+                    self.outgoing.push(child);
+                } else if trace.spans[child].service == service {
+                    self.next.push(child);
+                }
             }
+            std::mem::swap(&mut self.level, &mut self.next);
         }
-        level = next;
     }
-    found
 }
 
 /// Attributes whose values follow from the outcome or differ from machine to machine without a cause in the request.
@@ -461,65 +406,107 @@ pub(crate) fn tells_nothing(key: &str) -> bool {
 }
 
 pub(crate) fn attributes(trace: &Trace, names: &mut Names) -> Vec<(Name, Name)> {
-    let mut found = Vec::new();
-    let mut add = |key: &str, value: &str, names: &mut Names| {
-        if value.len() > VALUE_BYTES || found.len() >= 4 * ATTRIBUTES {
-            return;
-        }
-        let key = names.number(key);
-        if !names.tells_nothing(key) {
-            found.push((key, names.number(value)));
-        }
-    };
+    collected(trace, AttributeSet::default(), names)
+}
+
+fn collected(trace: &Trace, mut set: AttributeSet, names: &mut Names) -> Vec<(Name, Name)> {
     let mut last_resource = std::ptr::null();
     for span in &trace.spans {
         let resource = std::sync::Arc::as_ptr(&span.resource);
         let of_resource = if resource == last_resource { &[][..] } else { &span.resource.attributes[..] };
         last_resource = resource;
-        for attribute in span.span.attributes.iter().chain(of_resource) {
-            match &attribute.value {
-                Value::Str(text) => {
-                    if matches!(attribute.key.as_str(), "url.query" | "url.full" | "http.url" | "http.target") {
-                        let query = match attribute.key.as_str() {
-                            "url.query" => text.as_str(),
-                            _ => text.split_once('?').map_or("", |(_, query)| query),
-                        };
-                        for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-                            add(&format!("url.query.{key}"), value, names);
-                        }
-                    } else {
-                        add(&attribute.key, text, names);
-                    }
-                }
-                Value::Bool(value) => add(&attribute.key, if *value { "true" } else { "false" }, names),
-                Value::Int(value) => add(&attribute.key, &value.to_string(), names),
-                _ => {}
-            }
+        for (key, value) in scalars(&span.span.attributes).chain(scalars(of_resource)) {
+            set.add(key, value, names);
         }
     }
-    found.sort_unstable();
-    found.dedup();
-    found.truncate(ATTRIBUTES);
-    found
+    set.take()
+}
+
+/// What its operation says of a call already, without what differs from call to call.
+fn is_operation(key: &str) -> bool {
+    let meanings = [Meaning::DbQueryText, Meaning::UrlPath];
+    meanings.iter().any(|meaning| meaning.keys().contains(&key))
+}
+
+/// The attributes of one trace, each key and value once.
+#[derive(Default)]
+pub struct AttributeSet {
+    found: Vec<(Name, Name)>,
+    text: String,
+    /// Those that operations tell already are left out.
+    is_of_row: bool,
+}
+
+impl AttributeSet {
+    /// For a row.
+    pub fn of_row() -> Self {
+        Self { is_of_row: true, ..Self::default() }
+    }
+
+    /// An attribute of a span or of a resource.
+    pub fn add(&mut self, key: &str, value: Scalar<'_>, names: &mut Names) {
+        match value {
+            Scalar::Str(text) if matches!(key, "url.query" | "url.full" | "http.url" | "http.target") => {
+                let query = match key {
+                    "url.query" => text,
+                    _ => text.split_once('?').map_or("", |(_, query)| query),
+                };
+                for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+                    self.put(&format!("url.query.{key}"), value, names);
+                }
+            }
+            Scalar::Str(_) if self.is_of_row && is_operation(key) => {}
+            Scalar::Str(text) => self.put(key, text, names),
+            Scalar::Bool(value) => self.put(key, if value { "true" } else { "false" }, names),
+            Scalar::Int(value) => {
+                use std::fmt::Write as _;
+                let mut text = std::mem::take(&mut self.text);
+                text.clear();
+                let _ = write!(text, "{value}");
+                self.put(key, &text, names);
+                self.text = text;
+            }
+            _ => {}
+        }
+    }
+
+    fn put(&mut self, key: &str, value: &str, names: &mut Names) {
+        if value.len() > VALUE_BYTES || self.found.len() >= 4 * ATTRIBUTES {
+            return;
+        }
+        let key = names.number(key);
+        if !names.asked(key, Question::TellsNothing, tells_nothing) {
+            self.found.push((key, names.number(value)));
+        }
+    }
+
+    /// What was added since the last time.
+    pub fn take(&mut self) -> Vec<(Name, Name)> {
+        self.found.sort_unstable();
+        self.found.dedup();
+        self.found.truncate(ATTRIBUTES);
+        let taken = self.found.clone();
+        self.found.clear();
+        taken
+    }
 }
 
 /// A hash of the tree in which repeats and the order of children do not matter, nor how often beyond a rough class.
-fn shape(trace: &Trace, facts: &TraceFacts, calls: &[Call], root: usize) -> u64 {
-    let mut order = vec![root];
-    let mut at = 0;
-    while at < order.len() {
-        order.extend_from_slice(&facts.tree.children[order[at]]);
-        at += 1;
-    }
+fn shape(trace: &Analysed<'_>, names: &Names) -> u64 {
     let mut hashes = vec![0u64; trace.spans.len()];
-    for place in order.into_iter().rev() {
+    let mut children: Vec<u64> = Vec::new();
+    // Children before parents; spans below other roots do no harm.
+    for place in trace.tree.parents_first().iter().rev().copied() {
         let span = &trace.spans[place];
-        let mut children: Vec<u64> = facts.tree.children[place].iter().map(|child| hashes[*child]).collect();
-        children.sort_unstable();
+        children.clear();
+        children.extend(trace.tree.children[place].iter().map(|child| hashes[*child]));
+        if children.len() > 1 {
+            children.sort_unstable();
+        }
         let mut hasher = FxBuildHasher.build_hasher();
-        span.resource.service_name().hash(&mut hasher);
-        calls[place].operation.hash(&mut hasher);
-        (span.span.kind, span.span.status.code == StatusCode::Error).hash(&mut hasher);
+        names.hash(span.service).hash(&mut hasher);
+        names.hash(trace.calls[place].operation).hash(&mut hasher);
+        (span.kind, span.is_error()).hash(&mut hasher);
         let mut rest = &children[..];
         while let Some(first) = rest.first() {
             let count = rest.iter().take_while(|hash| *hash == first).count();
@@ -535,5 +522,5 @@ fn shape(trace: &Trace, facts: &TraceFacts, calls: &[Call], root: usize) -> u64 
         }
         hashes[place] = hasher.finish();
     }
-    hashes[root]
+    hashes[trace.root]
 }

@@ -1,57 +1,134 @@
 //! The tree of a trace's spans, whatever came: missing parents, several roots, repeated ids, cycles.
 
-use std::collections::HashMap;
+use std::ops::Index;
 
-use spanwise_model::{SpanId, Trace};
+use spanwise_model::Trace;
+
+use crate::view::{SpanView, views};
 
 /// Places are indices into the trace's `spans`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree {
     pub parent: Vec<Option<usize>>,
     /// Children in order of start, then end, then span id.
-    pub children: Vec<Vec<usize>>,
+    pub children: Children,
     /// Spans without a parent in the trace, in order of start. Each span is below exactly one of them.
     pub roots: Vec<usize>,
     /// The span names a parent that is not in the trace, or stood in a cycle that was cut here.
     pub orphan: Vec<bool>,
+    /// All spans, parents before children.
+    order: Vec<usize>,
+    /// Span ids with their places, sorted; places in order of start: kept for the next trace.
+    by_id: Vec<(u64, usize)>,
+    by_start: Vec<usize>,
+}
+
+/// The children of each span, one list after the other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Children {
+    /// Where each span's list ends.
+    ends: Vec<usize>,
+    places: Vec<usize>,
+}
+
+impl Children {
+    /// Of each span in turn.
+    pub fn iter(&self) -> impl Iterator<Item = &[usize]> {
+        (0..self.ends.len()).map(|place| &self[place])
+    }
+}
+
+impl Index<usize> for Children {
+    type Output = [usize];
+
+    fn index(&self, place: usize) -> &[usize] {
+        let start = place.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        let end = self.ends.get(place).copied().unwrap_or(start);
+        self.places.get(start..end).unwrap_or_default()
+    }
 }
 
 impl Tree {
     pub fn of(trace: &Trace) -> Tree {
-        let count = trace.spans.len();
-        let mut by_id: HashMap<SpanId, Vec<usize>> = HashMap::with_capacity(count);
-        for (place, span) in trace.spans.iter().enumerate() {
-            by_id.entry(span.span.span_id).or_default().push(place);
-        }
-        let mut tree = Tree {
-            parent: vec![None; count],
-            children: vec![Vec::new(); count],
-            roots: Vec::new(),
-            orphan: vec![false; count],
-        };
-        for (place, span) in trace.spans.iter().enumerate() {
-            let Some(parent_id) = span.span.parent_span_id else {
-                continue;
+        Self::of_views(&views(trace).spans)
+    }
+
+    pub(crate) fn of_views(spans: &[SpanView]) -> Tree {
+        let mut tree = Tree::default();
+        tree.rebuild(spans);
+        tree
+    }
+
+    /// Makes this the tree of other spans; its memory serves again.
+    pub(crate) fn rebuild(&mut self, spans: &[SpanView]) {
+        let count = spans.len();
+        self.parent.clear();
+        self.orphan.clear();
+        self.by_id.clear();
+        self.by_id.extend(spans.iter().enumerate().map(|(place, span)| (span.span_id, place)));
+        self.by_id.sort_unstable();
+        for (place, span) in spans.iter().enumerate() {
+            let parent = match span.parent_id {
+                Some(id) => choose_parent(spans, &self.by_id, id, place),
+                None => None,
             };
-            tree.parent[place] = choose_parent(trace, by_id.get(&parent_id), place);
-            tree.orphan[place] = tree.parent[place].is_none();
+            self.parent.push(parent);
+            self.orphan.push(span.parent_id.is_some() && parent.is_none());
         }
-        tree.cut_cycles(trace);
-        for place in 0..count {
-            match tree.parent[place] {
-                Some(parent) => tree.children[parent].push(place),
-                None => tree.roots.push(place),
-            }
-        }
-        let order = |place: &usize| {
-            let span = &trace.spans[*place].span;
+        let key = |place: &usize| {
+            let span = &spans[*place];
             (span.start_unix_nano, span.end_unix_nano, span.span_id)
         };
-        tree.roots.sort_by_key(order);
-        for children in &mut tree.children {
-            children.sort_by_key(order);
+        self.by_start.clear();
+        self.by_start.extend(0..count);
+        if !self.by_start.is_sorted_by_key(key) {
+            self.by_start.sort_by_key(key);
         }
-        tree
+        self.hang();
+        // What stands in a cycle, or below one, is reached from no root.
+        if self.order.len() < count {
+            self.cut_cycles(spans);
+            self.hang();
+        }
+    }
+
+    /// Fills lists of children, roots and order from the parents.
+    fn hang(&mut self) {
+        let count = self.parent.len();
+        let Children { ends, places } = &mut self.children;
+        ends.clear();
+        ends.resize(count, 0);
+        self.parent.iter().flatten().for_each(|parent| ends[*parent] += 1);
+        let mut total = 0;
+        for end in ends.iter_mut() {
+            let own = *end;
+            *end = total;
+            total += own;
+        }
+        places.clear();
+        places.resize(total, 0);
+        self.roots.clear();
+        for place in &self.by_start {
+            match self.parent[*place] {
+                Some(parent) => {
+                    places[ends[parent]] = *place;
+                    ends[parent] += 1;
+                }
+                None => self.roots.push(*place),
+            }
+        }
+        self.order.clear();
+        self.order.extend_from_slice(&self.roots);
+        let mut at = 0;
+        while at < self.order.len() {
+            self.order.extend_from_slice(&self.children[self.order[at]]);
+            at += 1;
+        }
+    }
+
+    /// All spans, parents before children.
+    pub fn parents_first(&self) -> &[usize] {
+        &self.order
     }
 
     /// The one span that the whole trace hangs on: the only span without a parent id, or the only orphan.
@@ -65,7 +142,7 @@ impl Tree {
     }
 
     /// Every walk up must end: the earliest span of a cycle becomes an orphan root.
-    fn cut_cycles(&mut self, trace: &Trace) {
+    fn cut_cycles(&mut self, spans: &[SpanView]) {
         const FRESH: u8 = 0;
         const ON_WALK: u8 = 1;
         const DONE: u8 = 2;
@@ -82,7 +159,7 @@ impl Tree {
                     }
                     ON_WALK => {
                         let cycle = walk.iter().skip_while(|step| **step != place);
-                        let cut = cycle.min_by_key(|step| (trace.spans[**step].span.start_unix_nano, **step));
+                        let cut = cycle.min_by_key(|step| (spans[**step].start_unix_nano, **step));
                         let cut = cut.copied().unwrap_or(place);
                         self.parent[cut] = None;
                         self.orphan[cut] = true;
@@ -103,12 +180,14 @@ const SHARING: usize = 16;
 
 /// Of several spans with the parent's id (Zipkin shares ids between client and server) the first that contains the
 /// child in time, else the first. A span is never its own parent.
-fn choose_parent(trace: &Trace, candidates: Option<&Vec<usize>>, child: usize) -> Option<usize> {
-    let start = trace.spans[child].span.start_unix_nano;
-    let mut candidates = candidates?.iter().copied().filter(|place| *place != child).take(SHARING);
+fn choose_parent(spans: &[SpanView], by_id: &[(u64, usize)], id: u64, child: usize) -> Option<usize> {
+    let start = spans[child].start_unix_nano;
+    let from = by_id.partition_point(|(other, _)| *other < id);
+    let same = by_id.get(from..).unwrap_or_default().iter().take_while(|(other, _)| *other == id);
+    let mut candidates = same.map(|(_, place)| *place).filter(|place| *place != child).take(SHARING);
     let first = candidates.next()?;
     let contains = |place: &usize| {
-        let span = &trace.spans[*place].span;
+        let span = &spans[*place];
         span.start_unix_nano <= start && start <= span.end_unix_nano
     };
     if contains(&first) {
@@ -120,7 +199,7 @@ fn choose_parent(trace: &Trace, candidates: Option<&Vec<usize>>, child: usize) -
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use spanwise_model::{Span, TraceId, TraceSpan};
+    use spanwise_model::{Span, SpanId, TraceId, TraceSpan};
     use std::sync::Arc;
 
     /// A span of service `s`: `(id, parent id or 0, start, end)`.

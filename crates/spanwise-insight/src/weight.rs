@@ -1,9 +1,11 @@
 //! How many traces a stored one stands for, where others were sampled away.
 
-use spanwise_model::{Span, Trace, Value};
+use spanwise_model::{Span, Trace};
+
+use crate::view::{Scalar, scalars};
 
 /// Attribute in which tail samplers note at which rate they kept a trace; of several the largest counts.
-const RATE_KEYS: [&str; 4] = ["sampling.rate", "SampleRate", "sampleRate", "sample_rate"];
+pub(crate) const RATE_KEYS: &[&str] = &["sampling.rate", "SampleRate", "sampleRate", "sample_rate"];
 /// Beyond it a weight is more likely a mistake than a rate.
 const MOST: f64 = 1e9;
 
@@ -19,18 +21,20 @@ pub struct SpanSays {
 
 impl SpanSays {
     pub fn of(span: &Span) -> Self {
-        let rates = span.attributes.iter().filter(|attribute| is_rate_key(&attribute.key));
-        let rates = rates.filter_map(|attribute| match &attribute.value {
-            Value::Int(rate) => rate_of(*rate as f64),
-            Value::Double(rate) => rate_of(*rate),
-            Value::Str(rate) => rate.parse().ok().and_then(rate_of),
+        let rates = scalars(&span.attributes).filter(|(key, _)| is_rate_key(key)).map(|(_, rate)| rate);
+        Self::read(span.parent_span_id.is_none(), &span.trace_state, rates)
+    }
+
+    /// `rates` are the values of attributes that say at which rate a trace was kept.
+    pub(crate) fn read<'a>(is_root: bool, trace_state: &str, rates: impl Iterator<Item = Scalar<'a>>) -> Self {
+        let rates = rates.filter_map(|rate| match rate {
+            Scalar::Int(rate) => rate_of(rate as f64),
+            Scalar::Double(rate) => rate_of(rate),
+            Scalar::Str(rate) => rate.parse().ok().and_then(rate_of),
             _ => None,
         });
-        Self {
-            is_root: span.parent_span_id.is_none(),
-            by_state: of_trace_state(&span.trace_state),
-            by_rate: rates.reduce(f64::max),
-        }
+        let by_state = if trace_state.is_empty() { None } else { of_trace_state(trace_state) };
+        Self { is_root, by_state, by_rate: rates.reduce(f64::max) }
     }
 
     fn count(&self) -> f64 {

@@ -4,11 +4,11 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use spanwise_insight::population::findings_of_row;
-use spanwise_insight::row::{Names, trace_row};
+use spanwise_insight::row::Names;
 use spanwise_insight::weight::{SpanSays, TraceWeight, is_rate_key, of_trace_state, rate_of};
 use spanwise_insight::{Tree, trace_facts};
 use spanwise_model::{Span, Trace, TraceSpan};
-use spanwise_store::facts::window::in_order;
+use spanwise_store::facts::read::row_of;
 use spanwise_wire::view::{Fields, ValueView};
 use spanwise_wire::{Batch, decode_trace, view};
 
@@ -134,10 +134,10 @@ fn says(span: &[u8]) -> SpanSays {
 
 impl Insight {
     fn of(batch: &Batch) -> Self {
-        let batches = std::slice::from_ref(batch);
-        let facts = trace_facts(&decode_trace(batches));
+        let facts = trace_facts(&decode_trace(std::slice::from_ref(batch)));
         let mut names = Names::default();
-        let row = trace_row(&in_order(batches), &mut names);
+        let id = batch.spans().first().map(|span| span.trace_id).unwrap_or_default();
+        let row = row_of(batch, id, &mut names);
         let found = row.as_ref().map(|row| findings_of_row(&names, row)).unwrap_or_default();
         let mut findings: Vec<&'static str> = found.iter().map(|finding| finding.kind).collect();
         findings.sort_unstable();
@@ -164,7 +164,7 @@ impl Shape {
             },
         });
         let trace = Trace { spans: spans.collect() };
-        let Tree { parent, children, roots, orphan } = Tree::of(&trace);
+        let Tree { parent, children, roots, orphan, .. } = Tree::of(&trace);
         let mut shape = Shape {
             child_count: children.iter().map(|children| children.len() as i64).collect(),
             nested: vec![(0, 0, 0); parent.len()],

@@ -115,7 +115,7 @@ fn main() {
     let raw: Vec<Bytes> = workload.requests(SPANS).into_iter().map(|request| request.bytes.into()).collect();
     let batches: Vec<Batch> = raw.iter().filter_map(|raw| Batch::from_trusted(raw.clone()).ok()).collect();
     let traces = match name.as_str() {
-        "critical_path" => {
+        "critical_path" | "trace_row" => {
             concat(&batches).iter().flat_map(split_by_trace).map(|batch| decode_trace(&[batch])).collect()
         }
         _ => Vec::new(),

@@ -21,7 +21,7 @@ pub fn segments(trace: &Trace, tree: &Tree) -> Vec<Segment> {
         .into_iter()
         .collect();
     while let Some((span, start, end)) = open.pop() {
-        let mut children = tree.children[span].clone();
+        let mut children = tree.children[span].to_vec();
         children.sort_by_key(|child| Reverse(own_window(trace, *child).1));
         let mut scan = end;
         for child in children {

@@ -14,6 +14,9 @@ mod spanwise;
 use spanwise_model::{SpanKind, Trace};
 
 use crate::tree::Tree;
+use crate::view::{SpanView, views};
+
+pub(crate) use spanwise::{Walk, walk};
 
 /// By which rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -72,8 +75,7 @@ pub enum Relation {
     Detached,
 }
 
-pub fn relation(trace: &Trace, parent: usize, child: usize) -> Relation {
-    let (parent, child) = (&trace.spans[parent].span, &trace.spans[child].span);
+pub fn relation(parent: &SpanView, child: &SpanView) -> Relation {
     if child.kind == SpanKind::Consumer {
         return Relation::Async;
     }
@@ -97,19 +99,34 @@ fn tolerance_ns(duration_ns: u64) -> u64 {
 
 /// O(n log n), no recursion.
 pub fn critical_path(trace: &Trace, tree: &Tree, mode: Mode) -> CriticalPath {
-    let (root, start, end) = match tree.single_root() {
+    path_of_views(trace, &views(trace).spans, tree, mode)
+}
+
+/// The span that the path begins with, and from when to when it goes.
+pub(crate) fn extent(spans: &[SpanView], tree: &Tree) -> (Option<usize>, u64, u64) {
+    match tree.single_root() {
         Some(root) => {
-            let span = &trace.spans[root].span;
+            let span = &spans[root];
             (Some(root), span.start_unix_nano, span.end_unix_nano.max(span.start_unix_nano))
         }
         None => {
-            let start = trace.spans.iter().map(|span| span.span.start_unix_nano).min().unwrap_or(0);
-            let end = trace.spans.iter().map(|span| span.span.end_unix_nano).max().unwrap_or(0);
+            let start = spans.iter().map(|span| span.start_unix_nano).min().unwrap_or(0);
+            let end = spans.iter().map(|span| span.end_unix_nano).max().unwrap_or(0);
             (None, start, end.max(start))
         }
-    };
+    }
+}
+
+pub(crate) fn path_of_views(trace: &Trace, spans: &[SpanView], tree: &Tree, mode: Mode) -> CriticalPath {
+    let (root, start, end) = extent(spans, tree);
     let (mut segments, own_ns) = match mode {
-        Mode::Spanwise => (spanwise::segments(trace, tree, root, start, end), None),
+        Mode::Spanwise => {
+            let mut segments = Vec::new();
+            walk(spans, tree, (root, start, end), &mut Walk::default(), |span, from, to| {
+                segments.push(Segment { span, start_unix_nano: from, end_unix_nano: to });
+            });
+            (segments, None)
+        }
         Mode::Jaeger => (jaeger::segments(trace, tree), None),
         Mode::Elastic => (elastic::segments(trace, tree), None),
         Mode::Crisp => {

@@ -1,38 +1,58 @@
 //! Our own rule.
 
-use spanwise_model::Trace;
-
-use super::{Relation, Segment, push, relation};
+use super::{Relation, relation};
 use crate::tree::Tree;
+use crate::view::SpanView;
 
-pub fn segments(trace: &Trace, tree: &Tree, root: Option<usize>, start: u64, end: u64) -> Vec<Segment> {
-    let mut segments = Vec::new();
-    let mut open = vec![(root, start, end)];
+/// Memory of a walk, for the next one.
+#[derive(Default)]
+pub(crate) struct Walk {
+    open: Vec<(Option<usize>, u64, u64)>,
+    candidates: Vec<usize>,
+}
+
+/// Calls `own` with each stretch of the path, in no order: whose it is, from when to when.
+pub(crate) fn walk(
+    spans: &[SpanView],
+    tree: &Tree,
+    extent: (Option<usize>, u64, u64),
+    memory: &mut Walk,
+    mut own: impl FnMut(Option<usize>, u64, u64),
+) {
+    let Walk { open, candidates } = memory;
+    open.clear();
+    open.push(extent);
     while let Some((span, window_start, window_end)) = open.pop() {
-        let mut candidates: Vec<usize> = match span {
+        candidates.clear();
+        match span {
             Some(parent) => {
-                let children = tree.children[parent].iter().copied();
-                children.filter(|child| relation(trace, parent, *child) == Relation::Awaited).collect()
+                let is_awaited = |child: &usize| relation(&spans[parent], &spans[*child]) == Relation::Awaited;
+                candidates.extend(tree.children[parent].iter().copied().filter(is_awaited));
             }
-            None => tree.roots.clone(),
-        };
-        candidates.sort_by_key(|child| {
-            let child = &trace.spans[*child].span;
-            (std::cmp::Reverse(child.end_unix_nano), child.start_unix_nano, child.span_id)
-        });
+            None => candidates.extend_from_slice(&tree.roots),
+        }
+        if candidates.len() > 1 {
+            candidates.sort_by_key(|child| {
+                let child = &spans[*child];
+                (std::cmp::Reverse(child.end_unix_nano), child.start_unix_nano, child.span_id)
+            });
+        }
         let mut scan = window_end;
         // A child that starts at or behind the scan point stays out of reach: the point only moves back.
-        for child in candidates {
-            let child_start = trace.spans[child].span.start_unix_nano.max(window_start);
-            let child_end = trace.spans[child].span.end_unix_nano.min(scan);
+        for child in candidates.iter().copied() {
+            let child_start = spans[child].start_unix_nano.max(window_start);
+            let child_end = spans[child].end_unix_nano.min(scan);
             if child_start >= child_end {
                 continue;
             }
-            push(&mut segments, span, child_end, scan);
+            if child_end < scan {
+                own(span, child_end, scan);
+            }
             open.push((Some(child), child_start, child_end));
             scan = child_start;
         }
-        push(&mut segments, span, window_start, scan);
+        if window_start < scan {
+            own(span, window_start, scan);
+        }
     }
-    segments
 }

@@ -68,6 +68,57 @@ pub struct Insights {
 /// Traces that are looked at together; beyond it, a share of them drawn by trace id.
 pub const MOST_TRACES: usize = 200_000;
 
+/// Traces of one entry point that are looked at of one minute; beyond it, half of them, or a quarter, and so on.
+pub const MOST_PER_MINUTE: u32 = 2048;
+
+pub const MINUTE_NS: u64 = 60_000_000_000;
+
+/// The traces of one entry point that began in one minute.
+pub type EntryMinute = (Operation, u64);
+
+/// Into which minute a row falls.
+pub fn entry_minute(row: &TraceRow) -> EntryMinute {
+    (row.entry, row.start_unix_nano / MINUTE_NS)
+}
+
+/// From which level on the traces of an [`EntryMinute`] are looked at: the lowest one from which on there are at most
+/// [`MOST_PER_MINUTE`]. It follows from the traces alone, in whatever order and in how many parts they come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Thinning {
+    lowest: u32,
+    kept: u32,
+    counts: [u32; MOST_LEVELS as usize + 1],
+}
+
+impl Thinning {
+    /// Adds a trace of a level; whether it is looked at as far as is known now.
+    pub fn add(&mut self, level: u32) -> bool {
+        if level < self.lowest {
+            return false;
+        }
+        if let Some(count) = self.counts.get_mut(level as usize) {
+            *count += 1;
+            self.kept += 1;
+        }
+        while self.kept > MOST_PER_MINUTE && self.lowest < MOST_LEVELS {
+            self.raise(self.lowest + 1);
+        }
+        level >= self.lowest
+    }
+
+    /// Traces below this level are not there.
+    pub fn raise(&mut self, level: u32) {
+        while self.lowest < level.min(MOST_LEVELS) {
+            self.kept -= self.counts.get(self.lowest as usize).copied().unwrap_or(0).min(self.kept);
+            self.lowest += 1;
+        }
+    }
+
+    pub fn lowest(&self) -> u32 {
+        self.lowest
+    }
+}
+
 /// Collects rows.
 pub struct Population {
     names: Names,
@@ -77,6 +128,8 @@ pub struct Population {
     /// Trace ids whose hash has one of these bits set are left out.
     left_out: u64,
     most: usize,
+    /// Where rows were left out before they came here.
+    thinned: FxHashMap<EntryMinute, u32>,
 }
 
 impl Default for Population {
@@ -106,7 +159,33 @@ struct View<'a> {
 impl Population {
     /// With another bound than [`MOST_TRACES`].
     pub fn with_bound(most: usize) -> Self {
-        Self { names: Names::default(), rows: Vec::new(), traces: 0, spans: 0, left_out: 0, most: most.max(1) }
+        let (names, rows, thinned) = Default::default();
+        Self { names, rows, traces: 0, spans: 0, left_out: 0, most: most.max(1), thinned }
+    }
+
+    /// Of these traces, rows below the level do not come.
+    pub fn thin(&mut self, of: EntryMinute, level: u32) {
+        let known = self.thinned.entry(of).or_default();
+        *known = level.max(*known);
+    }
+
+    /// Leaves out rows beyond [`MOST_PER_MINUTE`]; those that stay stand for them. Whether all stayed.
+    fn thin_out(&mut self) -> bool {
+        let mut groups: FxHashMap<EntryMinute, Thinning> = FxHashMap::default();
+        for (of, level) in &self.thinned {
+            groups.entry(*of).or_default().raise(*level);
+        }
+        for row in &self.rows {
+            groups.entry(entry_minute(row)).or_default().add(level(&row.trace_id));
+        }
+        let lowest = |row: &TraceRow| groups.get(&entry_minute(row)).map_or(0, Thinning::lowest);
+        let above = self.level();
+        self.rows.retain_mut(|row| {
+            let lowest = lowest(row);
+            row.weight *= f64::from(1u32 << lowest.saturating_sub(above));
+            level(&row.trace_id) >= lowest
+        });
+        groups.values().all(|thinning| thinning.lowest() == 0)
     }
 
     pub fn add(&mut self, trace: &Trace) {
@@ -166,6 +245,7 @@ impl Population {
     }
 
     pub fn finish(mut self) -> Insights {
+        let is_whole = self.thin_out();
         // Order of arrival must not show.
         self.rows.sort_by_key(|row| (row.start_unix_nano, row.trace_id));
         let view = View::new(&self.names, &self.rows, false);
@@ -176,7 +256,8 @@ impl Population {
         findings.extend(misattributed::find(&view));
         sort(&mut findings);
         let not_enough_data = view.not_enough_data();
-        Insights { traces: self.traces, spans: self.spans, complete: self.left_out == 0, findings, not_enough_data }
+        let complete = is_whole && self.left_out == 0;
+        Insights { traces: self.traces, spans: self.spans, complete, findings, not_enough_data }
     }
 }
 

@@ -16,6 +16,7 @@ mod read;
 mod shred;
 mod write;
 
+pub use facts_of::Sorted;
 pub use index::TraceIndex;
 pub use narrow::{Order, Step};
 pub use read::BlockReader;

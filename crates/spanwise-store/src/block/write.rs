@@ -146,7 +146,7 @@ pub fn build(batches: &[Batch], elsewhere: &Elsewhere<'_>) -> Result<BuiltBlock,
 }
 
 /// All spans, in order of trace id, start, span id, kind.
-fn sorted(batches: &[Batch]) -> Vec<Row<'_>> {
+pub(super) fn sorted(batches: &[Batch]) -> Vec<Row<'_>> {
     // By the first half of the trace id, which nearly always tells traces apart, without following references.
     let mut order: Vec<(u64, u32, u32)> = Vec::with_capacity(batches.iter().map(Batch::len_spans).sum());
     for (number, batch) in batches.iter().enumerate() {

@@ -12,20 +12,27 @@
 //! | 2 | number of sections |
 //! | 12 each | length on disk, length inflated, CRC-32C of what is on disk |
 //! | 4 | CRC-32C of all before |
-//! | | the sections, zstd: spine, superseded, structures, then names and rows of each level |
+//! | | the sections, zstd: spine, superseded, structures, what all traces show, thinning, then names and rows of each level |
+//!
+//! Of an entry point that has more than [`spanwise_insight::population::MOST_PER_MINUTE`] traces in a minute only those from some level on have a
+//! row ([`Thinning`]); what the others show is kept of all.
 
 pub mod codec;
+pub mod read;
 pub mod row;
 pub mod window;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap, FxHashSet};
-use spanwise_insight::population::{MOST_LEVELS, findings_of_row, level};
-use spanwise_insight::row::{Name, Names, ROW_VERSION, TraceRow, trace_row};
+use rustc_hash::FxHashMap;
+use spanwise_insight::analysis::Analysis;
+use spanwise_insight::population::{EntryMinute, MOST_LEVELS, Thinning, entry_minute, level};
+use spanwise_insight::repetition::RepetitionKind;
+use spanwise_insight::row::{AttributeSet, Name, Names, Operation, ROW_VERSION, RowRepetition, TraceRow};
 use spanwise_journal::disk::{Disk, DiskFile};
-use spanwise_model::{Trace, TraceId};
+use spanwise_model::TraceId;
+use spanwise_wire::Piece;
 use spanwise_wire::encode::put_varint;
 
 use crate::block::BlockError;
@@ -34,8 +41,8 @@ use row::{each_name, put_numbers, put_structure, read_row};
 
 const MAGIC: &[u8; 8] = b"SPWNFCT1";
 const LEVELS: usize = MOST_LEVELS as usize + 1;
-/// Spine, superseded, structures; then names and rows of each level.
-const FIRST_LEVEL: usize = 3;
+/// Spine, superseded, structures, what all traces show, thinning; then names and rows of each level.
+const FIRST_LEVEL: usize = 5;
 const SECTIONS: usize = FIRST_LEVEL + 2 * LEVELS;
 const ENTRY_BYTES: usize = 12;
 const TABLE: usize = 12;
@@ -43,10 +50,6 @@ const HEADER_BYTES: usize = TABLE + SECTIONS * ENTRY_BYTES + 4;
 
 /// Kinds of findings that one trace can show, by their bit in a row.
 pub const KINDS: [&str; 4] = ["n_plus_one", "fan_out", "retry_storm", "hidden_error"];
-
-/// From so many traces on a block leaves out attribute values that only one of its traces has: a finding needs
-/// several, and values that no two requests share, such as their ids, are most of the bytes.
-const PRUNE_FROM: usize = 4096;
 
 /// Rows of one level.
 #[derive(Default)]
@@ -56,90 +59,77 @@ struct Group {
     structures: Vec<u8>,
     times: Vec<u8>,
     numbers: Vec<u8>,
-    attributes: Vec<Vec<(Name, Name)>>,
+    attributes: Vec<u8>,
 }
+
+/// What a trace shows by itself: kinds of findings, and its shape.
+type Shown = (u8, u64);
 
 /// Collects the rows of a block; traces come in order of the block's index.
 #[derive(Default)]
 pub struct FactsBuilder {
     names: Names,
-    /// One more than the highest level of a row that uses the name.
-    name_levels: Vec<u8>,
-    structures: FxHashMap<Vec<u8>, (u32, u32)>,
-    ordered: Vec<u8>,
-    groups: [Group; LEVELS],
+    minutes: FxHashMap<EntryMinute, Thinning>,
+    /// Rows that may stay, with their places.
+    rows: Vec<(u32, TraceRow)>,
+    /// One for each trace: number in `shown`, or 0 without a row.
+    shows: Vec<u32>,
+    shown: FxHashMap<Shown, u32>,
+    ordered: Vec<Shown>,
     suffixes: Vec<u8>,
     starts: Vec<u64>,
     spans: Vec<u8>,
-    traces: u32,
     superseded: Vec<u8>,
-    buffer: Vec<u8>,
-    /// How many traces have a value.
-    uses: Vec<u32>,
+    set: Option<AttributeSet>,
 }
 
-fn kinds(names: &Names, row: &TraceRow) -> u8 {
-    let found = findings_of_row(names, row);
-    KINDS
-        .iter()
-        .enumerate()
-        .filter(|(_, kind)| found.iter().any(|finding| finding.kind == **kind))
-        .fold(0, |kinds, (bit, _)| kinds | 1 << bit)
+/// A trace alone shows what repeats in it and what is hidden, whatever thresholds over many say.
+fn kinds(row: &TraceRow) -> u8 {
+    let bit = |kind: &str| KINDS.iter().position(|known| *known == kind).map_or(0, |bit| 1 << bit);
+    let of_repetition = |repetition: &RowRepetition| match repetition.kind {
+        RepetitionKind::NPlusOne => bit("n_plus_one"),
+        RepetitionKind::FanOut => bit("fan_out"),
+        RepetitionKind::RetryStorm => bit("retry_storm"),
+    };
+    let hidden = if row.hidden.is_empty() { 0 } else { bit("hidden_error") };
+    row.repetitions.iter().map(of_repetition).fold(hidden, |kinds, bit| kinds | bit)
 }
 
 impl FactsBuilder {
-    /// `trace` is all that is known of it now, in order of start and span id.
-    pub fn add(&mut self, id: &TraceId, trace: &Trace) {
-        let place = self.traces;
-        self.traces += 1;
-        let start = trace.spans.iter().map(|span| span.span.start_unix_nano).min().unwrap_or(0);
+    /// For whoever reads spans for [`Self::add`].
+    pub fn names_mut(&mut self) -> &mut Names {
+        &mut self.names
+    }
+
+    /// `analysis` has read all that is known of the trace now, in the order of [`read::order`], as `pieces` are.
+    pub fn add<'a, I: Iterator<Item = Piece<'a>>>(
+        &mut self,
+        id: &TraceId,
+        analysis: &mut Analysis,
+        pieces: impl FnOnce() -> I,
+    ) {
+        let place = self.starts.len() as u32;
+        let (start, spans) = analysis.extent();
         self.suffixes.extend_from_slice(&id.0[8..]);
         self.starts.push(start);
-        put_varint(&mut self.spans, trace.spans.len() as u64);
-        let Some(row) = trace_row(trace, &mut self.names) else { return };
-        let kinds = kinds(&self.names, &row);
-        let level = level(id);
-        self.buffer.clear();
-        put_structure(&mut self.buffer, &row, kinds);
-        let known = self.structures.len() as u32;
-        let (structure, is_level_new) = match self.structures.get_mut(&self.buffer) {
-            Some((structure, highest)) => {
-                let is_new = level > *highest;
-                *highest = level.max(*highest);
-                (*structure, is_new)
-            }
-            None => {
-                put_block(&mut self.ordered, &self.buffer);
-                self.structures.insert(self.buffer.clone(), (known, level));
-                (known, true)
-            }
+        put_varint(&mut self.spans, spans as u64);
+        let Some(mut row) = analysis.row(&mut self.names) else {
+            self.shows.push(0);
+            return;
         };
-        let count = self.names.texts().len();
-        self.name_levels.resize(count, 0);
-        self.uses.resize(count, 0);
-        let levels = &mut self.name_levels;
-        let mut mark = |name: Name| {
-            if let Some(highest) = levels.get_mut(name as usize) {
-                *highest = (*highest).max(level as u8 + 1);
-            }
-        };
-        if is_level_new {
-            each_name(&row, &mut mark);
+        let shown = (kinds(&row), row.shape);
+        let next = self.ordered.len() as u32 + 1;
+        let number = *self.shown.entry(shown).or_insert(next);
+        if number == next {
+            self.ordered.push(shown);
         }
-        for (_, value) in &row.attributes {
-            if let Some(uses) = self.uses.get_mut(*value as usize) {
-                *uses += 1;
-            }
+        self.shows.push(number);
+        if self.minutes.entry(entry_minute(&row)).or_default().add(level(id)) {
+            let set = self.set.get_or_insert_with(AttributeSet::of_row);
+            read::add_attributes(pieces(), set, &mut self.names);
+            row.attributes = set.take();
+            self.rows.push((place, row));
         }
-        let Some(group) = self.groups.get_mut(level as usize) else { return };
-        put_varint(&mut group.places, u64::from(place - group.last_place));
-        group.last_place = place;
-        put_varint(&mut group.structures, structure.into());
-        put_varint(&mut group.times, row.start_unix_nano.wrapping_sub(start));
-        put_varint(&mut group.times, row.duration_ns);
-        put_weight(&mut group.times, row.weight);
-        put_numbers(&mut group.numbers, &row);
-        group.attributes.push(row.attributes);
     }
 
     /// The row of this trace in another block no longer counts.
@@ -153,34 +143,107 @@ impl FactsBuilder {
     /// # Errors
     /// When it cannot be compressed.
     pub fn finish(mut self) -> Result<Vec<u8>, BlockError> {
-        let least = if self.traces as usize >= PRUNE_FROM { 2 } else { 1 };
-        let mut rows: Vec<Vec<u8>> = Vec::with_capacity(LEVELS);
-        for (level, group) in std::mem::take(&mut self.groups).into_iter().enumerate() {
-            let mut attributes = Vec::new();
-            for pairs in &group.attributes {
-                let is_kept = |value: Name| self.uses.get(value as usize).is_some_and(|uses| *uses >= least);
-                let kept = || pairs.iter().filter(|(_, value)| is_kept(*value));
-                put_varint(&mut attributes, kept().count() as u64);
-                let mut last = 0;
-                for (key, value) in kept() {
-                    put_varint(&mut attributes, u64::from(key - last));
-                    put_varint(&mut attributes, (*value).into());
-                    last = *key;
-                    for name in [*key, *value] {
-                        if let Some(highest) = self.name_levels.get_mut(name as usize) {
-                            *highest = (*highest).max(level as u8 + 1);
-                        }
-                    }
-                }
+        let mut names = NameLevels::of(&self.names);
+        let mut thinning = Vec::new();
+        let mut minutes: Vec<(&EntryMinute, u32)> = self
+            .minutes
+            .iter()
+            .map(|(of, thinning)| (of, thinning.lowest()))
+            .filter(|(_, lowest)| *lowest > 0)
+            .collect();
+        minutes.sort_unstable();
+        for ((entry, minute), lowest) in minutes {
+            for name in [entry.service, entry.operation] {
+                names.mark(name, MOST_LEVELS);
+                put_varint(&mut thinning, name.into());
             }
-            let mut section = Vec::new();
-            let columns = [&group.places, &group.structures, &group.times, &group.numbers, &attributes];
-            columns.into_iter().for_each(|column| put_block(&mut section, column));
-            rows.push(section);
+            put_varint(&mut thinning, *minute);
+            put_varint(&mut thinning, lowest.into());
         }
-        let mut names = vec![(0, Vec::new()); LEVELS];
-        for (number, (text, level)) in self.names.texts().iter().zip(&self.name_levels).enumerate() {
-            let Some((last, section)) = usize::from(*level).checked_sub(1).and_then(|level| names.get_mut(level))
+        let mut structures: FxHashMap<Vec<u8>, u64> = FxHashMap::default();
+        let mut ordered = Vec::new();
+        let mut buffer = Vec::new();
+        let mut groups: [Group; LEVELS] = Default::default();
+        for (place, row) in &self.rows {
+            let level = level(&row.trace_id);
+            let lowest = self.minutes.get(&entry_minute(row)).map_or(0, Thinning::lowest);
+            let Some(group) = groups.get_mut(level as usize).filter(|_| level >= lowest) else { continue };
+            buffer.clear();
+            put_structure(&mut buffer, row);
+            each_name(row, &mut |name| names.mark(name, level));
+            let structure = match structures.get(&buffer) {
+                Some(known) => *known,
+                None => {
+                    let number = structures.len() as u64;
+                    put_block(&mut ordered, &buffer);
+                    structures.insert(buffer.clone(), number);
+                    number
+                }
+            };
+            put_varint(&mut group.places, u64::from(place - group.last_place));
+            group.last_place = *place;
+            put_varint(&mut group.structures, structure);
+            let start = self.starts.get(*place as usize).copied().unwrap_or_default();
+            put_varint(&mut group.times, row.start_unix_nano.wrapping_sub(start));
+            put_varint(&mut group.times, row.duration_ns);
+            put_weight(&mut group.times, row.weight);
+            put_numbers(&mut group.numbers, row);
+            put_varint(&mut group.attributes, row.attributes.len() as u64);
+            let mut last = 0;
+            for (key, value) in &row.attributes {
+                put_varint(&mut group.attributes, u64::from(key - last));
+                put_varint(&mut group.attributes, (*value).into());
+                last = *key;
+                [*key, *value].iter().for_each(|name| names.mark(*name, level));
+            }
+        }
+        let mut spine = self.suffixes;
+        let earliest = self.starts.iter().copied().min().unwrap_or(0);
+        put_varint(&mut spine, earliest);
+        self.starts.iter().for_each(|start| put_varint(&mut spine, start - earliest));
+        spine.extend_from_slice(&self.spans);
+        let mut shows = Vec::new();
+        put_varint(&mut shows, self.ordered.len() as u64);
+        for (kinds, shape) in &self.ordered {
+            shows.push(*kinds);
+            shows.extend_from_slice(&shape.to_le_bytes());
+        }
+        self.shows.iter().for_each(|number| put_varint(&mut shows, (*number).into()));
+        let mut sections = vec![spine, std::mem::take(&mut self.superseded), ordered, shows, thinning];
+        for (names, group) in names.sections().into_iter().zip(groups) {
+            let mut rows = Vec::new();
+            if !group.places.is_empty() {
+                let columns = [&group.places, &group.structures, &group.times, &group.numbers, &group.attributes];
+                columns.into_iter().for_each(|column| put_block(&mut rows, column));
+            }
+            sections.extend([names, rows]);
+        }
+        put_file(&sections).map_err(BlockError::Write)
+    }
+}
+
+/// Names by the highest level of a row that has them.
+struct NameLevels<'a> {
+    names: &'a Names,
+    /// One more than the level.
+    levels: Vec<u8>,
+}
+
+impl<'a> NameLevels<'a> {
+    fn of(names: &'a Names) -> Self {
+        Self { names, levels: vec![0; names.texts().len()] }
+    }
+
+    fn mark(&mut self, name: Name, level: u32) {
+        if let Some(highest) = self.levels.get_mut(name as usize) {
+            *highest = (*highest).max(level as u8 + 1);
+        }
+    }
+
+    fn sections(&self) -> Vec<Vec<u8>> {
+        let mut sections = vec![(0, Vec::new()); LEVELS];
+        for (number, (text, level)) in self.names.texts().zip(&self.levels).enumerate() {
+            let Some((last, section)) = usize::from(*level).checked_sub(1).and_then(|level| sections.get_mut(level))
             else {
                 continue;
             };
@@ -188,14 +251,7 @@ impl FactsBuilder {
             put_block(section, text.as_bytes());
             *last = number;
         }
-        let mut spine = self.suffixes;
-        let earliest = self.starts.iter().copied().min().unwrap_or(0);
-        put_varint(&mut spine, earliest);
-        self.starts.iter().for_each(|start| put_varint(&mut spine, start - earliest));
-        spine.extend_from_slice(&self.spans);
-        let mut sections = vec![spine, self.superseded, self.ordered];
-        sections.extend(names.into_iter().zip(rows).flat_map(|((_, names), rows)| [names, rows]));
-        put_file(&sections).map_err(BlockError::Write)
+        sections.into_iter().map(|(_, section)| section).collect()
     }
 }
 
@@ -272,18 +328,30 @@ impl FactsFile {
             |reason: &str| BlockError::Corrupt { block: block.to_owned(), reason: format!("facts: {reason}") };
         let file = disk.open_read(path)?;
         let mut header = vec![0; HEADER_BYTES];
-        if file.read_at(&mut header, 0)? < HEADER_BYTES {
+        let read = file.read_at(&mut header, 0)?;
+        if read < TABLE + 4 {
             return Err(corrupt("too short"));
         }
-        let (content, crc) = header.split_at(HEADER_BYTES - 4);
-        if crc32c::crc32c(content).to_le_bytes() != crc {
-            return Err(corrupt("checksum of the header does not match"));
-        }
-        if content.get(..8) != Some(MAGIC) {
+        if header.get(..8) != Some(MAGIC) {
             return Err(corrupt("unknown format"));
         }
-        let versions = [ROW_VERSION as u16, SECTIONS as u16].map(u16::to_le_bytes).concat();
-        if content.get(8..TABLE) != Some(&versions[..]) {
+        // Another version has another table, whose checksum stands elsewhere.
+        let number = |at: usize| {
+            header.get(at..at + 2).map_or(0, |two| two.iter().rev().fold(0, |n, b| n << 8 | usize::from(*b)))
+        };
+        let (version, count) = (number(8), number(10));
+        let end = TABLE + count * ENTRY_BYTES;
+        let is_ours = version == ROW_VERSION as usize && count == SECTIONS;
+        let mut whole = header.clone();
+        if end + 4 > whole.len() {
+            whole.resize(end + 4, 0);
+            file.read_at(&mut whole, 0)?;
+        }
+        let (content, crc) = whole.split_at_checked(end).unwrap_or_default();
+        if crc.get(..4) != Some(&crc32c::crc32c(content).to_le_bytes()) {
+            return Err(corrupt("checksum of the header does not match"));
+        }
+        if !is_ours {
             return Ok(None);
         }
         let mut sections = Vec::with_capacity(SECTIONS);
@@ -359,7 +427,7 @@ impl FactsFile {
     }
 
     /// Calls `visit` with each row of this level and above whose trace, by its place in the index, is wanted; names
-    /// are numbered by `names`.
+    /// are numbered by `names`. Before that, `thin` is told where rows were left out, and below which level.
     ///
     /// # Errors
     /// When it is damaged.
@@ -369,6 +437,7 @@ impl FactsFile {
         spine: &Spine,
         names: &mut Names,
         is_wanted: &dyn Fn(usize) -> bool,
+        thin: &mut dyn FnMut(EntryMinute, u32),
         visit: &mut dyn FnMut(TraceRow),
     ) -> Result<(), BlockError> {
         let structures = self.section(2)?;
@@ -379,6 +448,8 @@ impl FactsFile {
             let section = self.section(FIRST_LEVEL + 2 * level)?;
             read_names(&section, &mut known, names).ok_or_else(|| self.corrupt("names"))?;
         }
+        let section = self.section(4)?;
+        read_thinning(&section, &known, thin).ok_or_else(|| self.corrupt("thinning"))?;
         for level in lowest as usize..LEVELS {
             let section = self.section(FIRST_LEVEL + 2 * level + 1)?;
             read_group(&section, &structures, &known, spine, is_wanted, visit).ok_or_else(|| self.corrupt("rows"))?;
@@ -386,40 +457,32 @@ impl FactsFile {
         Ok(())
     }
 
-    /// Places in the index of the traces whose structure passes: see [`row::kinds_of`] and [`row::shape_of`].
+    /// Places in the index of the traces that show what passes: kinds of findings, as bits of [`KINDS`], and the
+    /// shape.
     ///
     /// # Errors
     /// When it is damaged.
-    pub fn places(&self, passes: &dyn Fn(&[u8]) -> bool) -> Result<Vec<u32>, BlockError> {
-        let structures = self.section(2)?;
-        let structures = blocks(&structures).ok_or_else(|| self.corrupt("structures"))?;
-        let passing: FxHashSet<usize> =
-            structures.iter().enumerate().filter(|(_, bytes)| passes(bytes)).map(|(number, _)| number).collect();
-        let mut found = Vec::new();
-        if passing.is_empty() {
-            return Ok(found);
-        }
-        for level in 0..LEVELS {
-            let section = self.section(FIRST_LEVEL + 2 * level + 1)?;
-            let mut read = || -> Option<()> {
-                let mut reader = Reader(&section);
-                if section.is_empty() {
-                    return Some(());
+    pub fn places(&self, passes: &dyn Fn(u8, u64) -> bool) -> Result<Vec<u32>, BlockError> {
+        let bytes = self.section(3)?;
+        let read = || -> Option<Vec<u32>> {
+            let mut reader = Reader(&bytes);
+            let count = reader.count()?;
+            let mut passing = vec![false];
+            for _ in 0..count {
+                let kinds = *reader.bytes(1)?.first()?;
+                passing.push(passes(kinds, u64::from_le_bytes(reader.array()?)));
+            }
+            let mut found = Vec::new();
+            let mut place = 0;
+            while !reader.0.is_empty() {
+                if *passing.get(reader.usize()?)? {
+                    found.push(place);
                 }
-                let (mut places, mut structures) = (reader.block()?, reader.block()?);
-                let mut place = 0u32;
-                while !places.0.is_empty() {
-                    place = place.checked_add(places.u32()?)?;
-                    if passing.contains(&structures.usize()?) {
-                        found.push(place);
-                    }
-                }
-                Some(())
-            };
-            read().ok_or_else(|| self.corrupt("rows"))?;
-        }
-        found.sort_unstable();
-        Ok(found)
+                place += 1;
+            }
+            Some(found)
+        };
+        read().ok_or_else(|| self.corrupt("what traces show"))
     }
 }
 
@@ -447,6 +510,16 @@ fn read_names(section: &[u8], known: &mut Vec<Name>, names: &mut Names) -> Optio
             known.resize(number + 1, UNKNOWN);
         }
         *known.get_mut(number)? = names.number(text);
+    }
+    Some(())
+}
+
+fn read_thinning(section: &[u8], known: &[Name], thin: &mut dyn FnMut(EntryMinute, u32)) -> Option<()> {
+    let mut reader = Reader(section);
+    while !reader.0.is_empty() {
+        let mut name = || known.get(reader.usize()?).copied();
+        let entry = Operation { service: name()?, operation: name()? };
+        thin((entry, reader.varint()?), reader.u32()?);
     }
     Some(())
 }
@@ -501,7 +574,7 @@ fn read_group(
 /// A row with its times rounded as they are on disk, so that it does not matter where a row comes from.
 pub fn rounded(row: TraceRow) -> TraceRow {
     let (mut structure, mut numbers) = (Vec::new(), Vec::new());
-    put_structure(&mut structure, &row, 0);
+    put_structure(&mut structure, &row);
     put_numbers(&mut numbers, &row);
     match read_row(Reader(&structure), &mut Reader(&numbers), &|name| name) {
         Some(same) => TraceRow {

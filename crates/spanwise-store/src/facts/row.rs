@@ -32,11 +32,10 @@ fn put_callee(out: &mut Vec<u8>, callee: Callee) {
 
 /// All but numbers, ids and attributes. Rows of equal structure share its bytes. Branches are in order of names, as
 /// their order follows from the numbers.
-pub fn put_structure(out: &mut Vec<u8>, row: &TraceRow, kinds: u8) {
+pub fn put_structure(out: &mut Vec<u8>, row: &TraceRow) {
     put_operation(out, row.entry);
     out.push(u8::from(row.is_rooted));
     out.extend_from_slice(&row.shape.to_le_bytes());
-    out.push(kinds);
     put_varint(out, row.repetitions.len() as u64);
     for repetition in &row.repetitions {
         put_varint(out, place(&REPETITIONS, &repetition.kind));
@@ -133,7 +132,6 @@ pub fn read_row(mut structure: Reader<'_>, numbers: &mut Reader<'_>, name: &dyn 
     let entry = operation(s)?;
     let is_rooted = s.bytes(1)? == [1];
     let shape = u64::from_le_bytes(s.array()?);
-    let _kinds = s.bytes(1)?;
     let mut row = TraceRow {
         trace_id: Default::default(),
         start_unix_nano: 0,
@@ -246,22 +244,4 @@ pub fn each_name(row: &TraceRow, visit: &mut dyn FnMut(Name)) {
     }
     row.branches.iter().for_each(|(branch, _)| operation(*branch, visit));
     row.peers.iter().for_each(|(peer, _)| visit(*peer));
-}
-
-/// The kinds of findings that the trace shows by itself, as bits of [`super::KINDS`].
-pub fn kinds_of(structure: &[u8]) -> Option<u8> {
-    let mut reader = Reader(structure);
-    reader.varint()?;
-    reader.varint()?;
-    reader.bytes(9)?;
-    reader.bytes(1)?.first().copied()
-}
-
-/// The shape's hash.
-pub fn shape_of(structure: &[u8]) -> Option<u64> {
-    let mut reader = Reader(structure);
-    reader.varint()?;
-    reader.varint()?;
-    reader.bytes(1)?;
-    reader.array().map(u64::from_le_bytes)
 }

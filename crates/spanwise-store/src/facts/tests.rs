@@ -10,13 +10,13 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use proptest::prelude::*;
 use prost::Message as _;
-use spanwise_insight::population::{Insights, Population};
-use spanwise_insight::row::trace_row;
+use spanwise_insight::population::{Insights, MINUTE_NS, MOST_PER_MINUTE, Population};
 use spanwise_journal::{ManualClock, RealDisk, WalOptions};
 use spanwise_model::{Limits, TraceId};
 use spanwise_wire::Batch;
 
-use super::window::{collect, in_order};
+use super::read::{SpanReader, row_of};
+use super::window::collect;
 use super::*;
 use crate::{Snapshot, Store, StoreConfig};
 
@@ -89,9 +89,9 @@ fn insights(snapshot: &Snapshot, most: usize) -> Insights {
 fn expected(traces: u64, most: usize) -> Insights {
     let mut population = Population::with_bound(most);
     for number in 0..traces {
-        let trace = in_order(&[batch(&spans(number))]);
-        population.count(1, trace.spans.len() as u64);
-        let row = trace_row(&trace, population.names_mut()).unwrap();
+        let batch = batch(&spans(number));
+        population.count(1, batch.len_spans() as u64);
+        let row = row_of(&batch, id(number), population.names_mut()).unwrap();
         population.add_row(rounded(row));
     }
     population.finish()
@@ -150,11 +150,55 @@ proptest! {
 }
 
 #[test]
+fn of_a_busy_minute_the_same_traces_are_looked_at_however_it_is_cut() {
+    let traces = 3 * u64::from(MOST_PER_MINUTE);
+    let start = NOW / MINUTE_NS * MINUTE_NS;
+    let one = |number: u64| {
+        let (_, mut span) = spans(number).swap_remove(0);
+        span.start_time_unix_nano = start + number * MS;
+        // A user whose requests are slow.
+        let is_slow = number.is_multiple_of(50);
+        span.end_time_unix_nano = span.start_time_unix_nano + if is_slow { 900 } else { 90 } * MS;
+        span.attributes = vec![text("user", if is_slow { "old" } else { "new" })];
+        ("cart", span)
+    };
+    let all: Vec<_> = (0..traces).map(one).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let found = [&[traces as usize][..], &[100, 4000, 1000]].map(|cuts| {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let mut rest = &all[..];
+        for count in cuts {
+            let (now, later) = rest.split_at(*count);
+            runtime.block_on(store.append(batch(now))).unwrap();
+            store.cut(runtime.handle()).unwrap();
+            rest = later;
+        }
+        if !rest.is_empty() {
+            runtime.block_on(store.append(batch(rest))).unwrap();
+        }
+        insights(&store.snapshot(), 1_000_000)
+    });
+    assert_eq!(found[0], found[1]);
+    assert!(!found[0].complete && found[0].traces as u64 == traces);
+    let slow = found[0].findings.iter().find(|finding| finding.kind == "slow_rare_path").unwrap();
+    // Those that are looked at stand for all.
+    assert!((60..=200).contains(&slow.traces_affected) && slow.traces_seen > 4_000, "{slow:?}");
+}
+
+#[test]
 fn damage_is_noticed_and_leads_to_no_panic() {
     let mut builder = FactsBuilder::default();
     for number in 0..50 {
-        let trace = in_order(&[batch(&spans(number))]);
-        builder.add(&id(number), &trace);
+        let batch = batch(&spans(number));
+        let mut analysis = Analysis::default();
+        analysis.begin(id(number));
+        let mut reader = SpanReader::default();
+        for (span, piece) in batch.spans().iter().zip(batch.pieces()) {
+            reader.add(span, piece, &mut analysis, builder.names_mut());
+        }
+        analysis.finish();
+        builder.add(&id(number), &mut analysis, || batch.pieces());
     }
     builder.supersede("00", &id(1));
     let file = builder.finish().unwrap();
@@ -167,7 +211,9 @@ fn damage_is_noticed_and_leads_to_no_panic() {
         assert_eq!(facts.superseded().len(), 1);
         let spine = facts.spine(&prefixes)?;
         let mut rows = 0;
-        facts.rows(0, &spine, &mut Names::default(), &|_| true, &mut |_| rows += 1)?;
+        let mut count = |_| rows += 1;
+        facts.rows(0, &spine, &mut Names::default(), &|_| true, &mut |_, _| {}, &mut count)?;
+        facts.places(&|_, _| true)?;
         Ok(rows)
     };
     assert_eq!(read(&file).unwrap(), 50);

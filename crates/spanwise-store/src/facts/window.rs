@@ -2,11 +2,10 @@
 //! file covers.
 
 use rustc_hash::FxHashSet;
-use spanwise_insight::population::{MOST_LEVELS, Population, level};
-use spanwise_insight::row::trace_row;
-use spanwise_model::{Span, Trace, TraceId, TraceSpan};
-use spanwise_wire::{Batch, decode_trace};
+use spanwise_insight::population::{EntryMinute, MINUTE_NS, MOST_LEVELS, Population, level};
+use spanwise_model::TraceId;
 
+use super::read::row_of;
 use super::{FactsFile, Spine, rounded};
 use crate::block::{BlockError, BlockReader};
 use crate::snapshot::{Part, Snapshot};
@@ -16,22 +15,6 @@ struct Stored<'a> {
     facts: &'a FactsFile,
     spine: Spine,
     is_in_window: Vec<bool>,
-}
-
-/// The decoded trace in the order that rows are made in: it must not show in which order spans came.
-pub fn in_order(batches: &[Batch]) -> Trace {
-    let mut trace = decode_trace(batches);
-    trace.spans.sort_by(order);
-    trace
-}
-
-/// Of the spans of a trace.
-pub fn order(a: &TraceSpan, b: &TraceSpan) -> std::cmp::Ordering {
-    let key = |span: &Span| (span.start_unix_nano, span.span_id, span.kind as u8, span.end_unix_nano);
-    key(&a.span)
-        .cmp(&key(&b.span))
-        .then_with(|| a.span.name.cmp(&b.span.name))
-        .then_with(|| a.resource.service_name().cmp(b.resource.service_name()))
 }
 
 /// Adds to `population` what it needs; `false` when `is_over` said so before the end.
@@ -68,7 +51,7 @@ pub fn collect(
         let start = batch.spans().iter().map(|span| span.start_unix_nano).min().unwrap_or(0);
         if window.contains(&start) {
             population.count(1, batch.len_spans() as u64);
-            let row = trace_row(&in_order(&[batch]), population.names_mut());
+            let row = row_of(&batch, id, population.names_mut());
             row.into_iter().for_each(|row| population.add_row(rounded(row)));
         }
     }
@@ -104,8 +87,15 @@ pub fn collect(
     let lowest = population.level();
     for part in &stored {
         let is_wanted = |place: usize| part.is_in_window.get(place).copied().unwrap_or(false);
-        let mut rows = Vec::new();
-        part.facts.rows(lowest, &part.spine, population.names_mut(), &is_wanted, &mut |row| rows.push(row))?;
+        let (mut rows, mut thinned) = (Vec::new(), Vec::new());
+        let mut thin = |of: EntryMinute, level| {
+            if (from_unix_nano / MINUTE_NS..=to_unix_nano / MINUTE_NS).contains(&of.1) {
+                thinned.push((of, level));
+            }
+        };
+        let mut visit = |row| rows.push(row);
+        part.facts.rows(lowest, &part.spine, population.names_mut(), &is_wanted, &mut thin, &mut visit)?;
+        thinned.into_iter().for_each(|(of, level)| population.thin(of, level));
         rows.into_iter().for_each(|row| population.add_row(row));
         if is_over() {
             return Ok(false);

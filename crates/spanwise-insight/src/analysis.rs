@@ -1,0 +1,189 @@
+//! Reads one trace after the other, span by span, from whatever holds them; what it learned of names stays with
+//! [`Names`], and its memory serves again.
+
+use spanwise_model::{Trace, TraceId};
+
+use crate::calls::{CallView, call_view};
+use crate::clock::{align, is_impossible};
+use crate::critical_path::Walk;
+use crate::facts::{SpanTimes, Times, root};
+use crate::names::{Key, Name, Names};
+use crate::repetition::{Repetition, critical_below, repetitions};
+use crate::tree::Tree;
+use crate::view::{Meaning, Processes, Scalar, SpanTexts, SpanView, scalars, view};
+use crate::weight::{SpanSays, TraceWeight};
+
+/// One trace at a time: [`Self::begin`], then [`Self::add`] for each span, then [`Self::finish`], then questions.
+#[derive(Default)]
+pub struct Analysis {
+    pub(crate) trace_id: TraceId,
+    spans: Vec<SpanView>,
+    /// The same with clocks set right, where raw times cannot be true.
+    moved: Vec<SpanView>,
+    is_moved: bool,
+    calls: Vec<CallView>,
+    /// What spans say of how much they handled, and where each span's end.
+    sizes: Vec<(Name, f64)>,
+    size_ends: Vec<usize>,
+    /// Of spans that say how they were sampled.
+    sampled: Vec<SpanSays>,
+    tree: Tree,
+    raw: Times,
+    of_moved: Times,
+    pub(crate) below: Vec<u64>,
+    walk: Walk,
+}
+
+/// A trace as the rules over several of its spans read it; times are set right.
+#[derive(Clone, Copy)]
+pub(crate) struct Analysed<'a> {
+    pub spans: &'a [SpanView],
+    pub calls: &'a [CallView],
+    pub tree: &'a Tree,
+    pub times: &'a [SpanTimes],
+    pub root: usize,
+    pub start_unix_nano: u64,
+    pub duration_ns: u64,
+    sizes: &'a [(Name, f64)],
+    size_ends: &'a [usize],
+}
+
+impl<'a> Analysed<'a> {
+    /// What a span says of how much it handled.
+    pub fn sizes(&self, place: usize) -> &'a [(Name, f64)] {
+        let start = place.checked_sub(1).and_then(|before| self.size_ends.get(before)).copied().unwrap_or(0);
+        let end = self.size_ends.get(place).copied().unwrap_or(start);
+        self.sizes.get(start..end).unwrap_or_default()
+    }
+}
+
+impl<'a> SpanTexts<'a> {
+    /// Forgets the span before.
+    pub fn begin(&mut self, kind: spanwise_model::SpanKind) {
+        self.clear();
+        (self.kind, self.name) = (kind, "");
+        self.sizes.clear();
+    }
+
+    pub fn set_name(&mut self, name: &'a str) {
+        self.name = name;
+    }
+
+    /// An attribute of which [`Names::key`] says that it is read.
+    pub fn attribute(&mut self, key: Key, value: Scalar<'a>) {
+        if let Some(slot) = key.slot {
+            self.push(slot, value);
+        }
+        if let Some(size) = key.size {
+            match value {
+                Scalar::Int(value) => self.sizes.push((size, value as f64)),
+                Scalar::Double(value) => self.sizes.push((size, value)),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Analysis {
+    /// The analysis of a decoded trace.
+    pub fn of(trace: &Trace, names: &mut Names) -> Self {
+        let mut analysis = Self::default();
+        analysis.begin(trace.spans.first().map(|span| span.span.trace_id).unwrap_or_default());
+        let mut processes = Processes::default();
+        let mut texts = SpanTexts::default();
+        for span in &trace.spans {
+            let process = processes.of(span, names);
+            texts.begin(span.span.kind);
+            texts.set_name(&span.span.name);
+            for (key, value) in scalars(&span.span.attributes) {
+                let key = names.key(key.as_bytes());
+                if key.is_read() {
+                    texts.attribute(key, value);
+                }
+            }
+            analysis.add(view(span, process), &span.span.trace_state, &texts, names);
+        }
+        analysis.finish();
+        analysis
+    }
+
+    /// Forgets the trace before.
+    pub fn begin(&mut self, trace_id: TraceId) {
+        self.trace_id = trace_id;
+        self.spans.clear();
+        self.calls.clear();
+        self.sizes.clear();
+        self.size_ends.clear();
+        self.sampled.clear();
+    }
+
+    /// A span of the trace. The order of spans is the caller's, and must not depend on when they came.
+    pub fn add(&mut self, span: SpanView, trace_state: &str, texts: &SpanTexts<'_>, names: &mut Names) {
+        self.calls.push(call_view(texts, names));
+        self.sizes.extend_from_slice(&texts.sizes);
+        self.size_ends.push(self.sizes.len());
+        let says = SpanSays::read(span.parent_id.is_none(), trace_state, texts.all(Meaning::SamplingRate));
+        if says.by_state.is_some() || says.by_rate.is_some() {
+            self.sampled.push(says);
+        }
+        self.spans.push(span);
+    }
+
+    /// All spans were added.
+    pub fn finish(&mut self) {
+        self.tree.rebuild(&self.spans);
+        self.raw.fill(&self.spans, &self.tree, &mut self.walk);
+        self.is_moved = is_impossible(&self.spans, &self.tree);
+        if self.is_moved {
+            self.moved.clone_from(&self.spans);
+            align(&mut self.moved, &self.tree);
+            self.of_moved.fill(&self.moved, &self.tree, &mut self.walk);
+        }
+    }
+
+    /// Of each span, in the order in which they were added; by raw times.
+    pub fn times(&self) -> &[SpanTimes] {
+        &self.raw.spans
+    }
+
+    /// The earliest start of a span, and how many there are.
+    pub fn extent(&self) -> (u64, usize) {
+        (self.spans.iter().map(|span| span.start_unix_nano).min().unwrap_or(0), self.spans.len())
+    }
+
+    /// How many traces this one stands for.
+    pub(crate) fn weight(&self) -> f64 {
+        TraceWeight::of_spans(self.sampled.iter().copied()).count
+    }
+
+    /// `None` without a span that could be an entry point.
+    pub(crate) fn analysed(&self) -> Option<Analysed<'_>> {
+        let (spans, times) = match self.is_moved {
+            true => (&self.moved, &self.of_moved),
+            false => (&self.spans, &self.raw),
+        };
+        Some(Analysed {
+            spans,
+            calls: &self.calls,
+            tree: &self.tree,
+            times: &times.spans,
+            root: root(&self.tree)?,
+            start_unix_nano: times.start_unix_nano,
+            duration_ns: times.duration_ns,
+            sizes: &self.sizes,
+            size_ends: &self.size_ends,
+        })
+    }
+
+    /// Fills [`Self::below`], and finds what repeats.
+    pub(crate) fn repetitions(&mut self, names: &mut Names) -> Vec<Repetition> {
+        let mut below = std::mem::take(&mut self.below);
+        let mut found = Vec::new();
+        if let Some(trace) = self.analysed() {
+            critical_below(trace.tree, trace.times, &mut below);
+            found = repetitions(&trace, &below, names);
+        }
+        self.below = below;
+        found
+    }
+}

@@ -1,0 +1,385 @@
+//! What the rules read of a span: the same whether a decoded trace or stored bytes stand behind it.
+
+use std::sync::LazyLock;
+
+use rustc_hash::FxHashMap;
+use spanwise_model::semconv::{self, Keys};
+use spanwise_model::{KeyValue, SpanKind, StatusCode, Trace, TraceSpan, Value};
+
+use crate::names::{Name, Names};
+
+/// One span's place in time and among the others; small, and without texts. Ids are as big-endian numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpanView {
+    pub span_id: u64,
+    pub parent_id: Option<u64>,
+    pub start_unix_nano: u64,
+    pub end_unix_nano: u64,
+    pub kind: SpanKind,
+    pub status: StatusCode,
+    pub service: Name,
+    /// Whose clock timed it: see [`semconv::CLOCK`]; its service where nothing names a host.
+    pub host: Name,
+}
+
+impl SpanView {
+    /// Nanoseconds; 0 when the clock ran backwards.
+    pub fn duration_ns(&self) -> u64 {
+        self.end_unix_nano.saturating_sub(self.start_unix_nano)
+    }
+
+    pub fn is_error(&self) -> bool {
+        self.status == StatusCode::Error
+    }
+}
+
+/// A process: what all spans of one resource share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Process {
+    pub service: Name,
+    pub host: Name,
+}
+
+impl Process {
+    /// Reads the attributes of a resource.
+    pub fn of<'a>(attributes: impl Iterator<Item = (&'a str, Scalar<'a>)>, names: &mut Names) -> Self {
+        let mut service = None;
+        let mut hosts = [""; semconv::CLOCK.len()];
+        let mut seen = [false; semconv::CLOCK.len()];
+        for (key, value) in attributes {
+            let text = value.as_str();
+            if key == "service.name" && service.is_none() {
+                service = Some(text);
+            }
+            if let Some(place) = semconv::CLOCK.iter().position(|clock| *clock == key)
+                && !std::mem::replace(&mut seen[place], true)
+            {
+                hosts[place] = text.unwrap_or_default();
+            }
+        }
+        let service = names.number(service.flatten().unwrap_or(UNKNOWN_SERVICE));
+        let host = hosts.into_iter().find(|host| !host.is_empty());
+        Self { service, host: host.map_or(service, |host| names.number(host)) }
+    }
+}
+
+/// What the semantic conventions call a service without a name.
+const UNKNOWN_SERVICE: &str = "unknown_service";
+
+/// The spans of a decoded trace, and the names in them.
+pub(crate) struct Views {
+    pub spans: Vec<SpanView>,
+    pub names: Names,
+}
+
+pub(crate) fn views(trace: &Trace) -> Views {
+    let mut names = Names::default();
+    let mut processes = Processes::default();
+    let spans = trace.spans.iter().map(|span| view(span, processes.of(span, &mut names))).collect();
+    Views { spans, names }
+}
+
+/// Processes of decoded spans by the address of what they share.
+#[derive(Default)]
+pub(crate) struct Processes(FxHashMap<usize, Process>);
+
+impl Processes {
+    pub fn of(&mut self, span: &TraceSpan, names: &mut Names) -> Process {
+        let address = std::sync::Arc::as_ptr(&span.resource) as usize;
+        *self.0.entry(address).or_insert_with(|| Process::of(scalars(&span.resource.attributes), names))
+    }
+}
+
+pub(crate) fn view(span: &TraceSpan, process: Process) -> SpanView {
+    let span = &span.span;
+    SpanView {
+        span_id: u64::from_be_bytes(span.span_id.0),
+        parent_id: span.parent_span_id.map(|id| u64::from_be_bytes(id.0)),
+        start_unix_nano: span.start_unix_nano,
+        end_unix_nano: span.end_unix_nano,
+        kind: span.kind,
+        status: span.status.code,
+        service: process.service,
+        host: process.host,
+    }
+}
+
+/// An attribute's value, as far as insight looks at it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scalar<'a> {
+    Str(&'a str),
+    Bool(bool),
+    Int(i64),
+    Double(f64),
+    /// Bytes, a list, a map, or nothing.
+    Other,
+}
+
+impl<'a> Scalar<'a> {
+    pub fn as_str(self) -> Option<&'a str> {
+        match self {
+            Self::Str(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> From<&'a Value> for Scalar<'a> {
+    fn from(value: &'a Value) -> Self {
+        match value {
+            Value::Str(text) => Self::Str(text),
+            Value::Bool(value) => Self::Bool(*value),
+            Value::Int(value) => Self::Int(*value),
+            Value::Double(value) => Self::Double(*value),
+            _ => Self::Other,
+        }
+    }
+}
+
+pub(crate) fn scalars(attributes: &[KeyValue]) -> impl Iterator<Item = (&str, Scalar<'_>)> {
+    attributes.iter().map(|attribute| (attribute.key.as_str(), Scalar::from(&attribute.value)))
+}
+
+/// What an attribute means; of each the keys stand in [`semconv`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    Peer,
+    PeerService,
+    DbSystem,
+    DbNamespace,
+    DbQueryText,
+    DbQuerySummary,
+    DbOperation,
+    DbCollection,
+    HttpMethod,
+    HttpStatus,
+    HttpRoute,
+    UrlFull,
+    UrlPath,
+    UrlWithQuery,
+    RpcSystem,
+    RpcService,
+    RpcMethod,
+    RpcStatus,
+    MessagingSystem,
+    MessagingDestination,
+    MessagingOperation,
+    SamplingRate,
+}
+
+const MEANINGS: [Meaning; 22] = {
+    use Meaning::*;
+    [
+        Peer,
+        PeerService,
+        DbSystem,
+        DbNamespace,
+        DbQueryText,
+        DbQuerySummary,
+        DbOperation,
+        DbCollection,
+        HttpMethod,
+        HttpStatus,
+        HttpRoute,
+        UrlFull,
+        UrlPath,
+        UrlWithQuery,
+        RpcSystem,
+        RpcService,
+        RpcMethod,
+        RpcStatus,
+        MessagingSystem,
+        MessagingDestination,
+        MessagingOperation,
+        SamplingRate,
+    ]
+};
+
+impl Meaning {
+    pub const fn keys(self) -> Keys {
+        match self {
+            Self::Peer => semconv::PEER,
+            Self::PeerService => semconv::PEER_SERVICE,
+            Self::DbSystem => semconv::DB_SYSTEM,
+            Self::DbNamespace => semconv::DB_NAMESPACE,
+            Self::DbQueryText => semconv::DB_QUERY_TEXT,
+            Self::DbQuerySummary => semconv::DB_QUERY_SUMMARY,
+            Self::DbOperation => semconv::DB_OPERATION,
+            Self::DbCollection => semconv::DB_COLLECTION,
+            Self::HttpMethod => semconv::HTTP_METHOD,
+            Self::HttpStatus => semconv::HTTP_STATUS,
+            Self::HttpRoute => semconv::HTTP_ROUTE,
+            Self::UrlFull => semconv::URL_FULL,
+            Self::UrlPath => semconv::URL_PATH,
+            Self::UrlWithQuery => semconv::URL_WITH_QUERY,
+            Self::RpcSystem => semconv::RPC_SYSTEM,
+            Self::RpcService => semconv::RPC_SERVICE,
+            Self::RpcMethod => semconv::RPC_METHOD,
+            Self::RpcStatus => semconv::RPC_STATUS,
+            Self::MessagingSystem => semconv::MESSAGING_SYSTEM,
+            Self::MessagingDestination => semconv::MESSAGING_DESTINATION,
+            Self::MessagingOperation => semconv::MESSAGING_OPERATION,
+            Self::SamplingRate => crate::weight::RATE_KEYS,
+        }
+    }
+}
+
+/// What the rules ask of one span's name and attributes.
+pub(crate) trait Attributes {
+    fn name(&self) -> &str;
+    fn kind(&self) -> SpanKind;
+    /// The first attribute of each of the keys that a span has, in order of the keys.
+    fn each(&self, meaning: Meaning, visit: &mut dyn FnMut(Scalar<'_>) -> bool);
+
+    /// The first of the keys that is a text, unless that is empty.
+    fn text(&self, meaning: Meaning) -> Option<&str>;
+
+    /// The first of the keys, if that is a whole number or a text of one.
+    fn number(&self, meaning: Meaning) -> Option<i64> {
+        let mut found = None;
+        self.each(meaning, &mut |value| {
+            found = match value {
+                Scalar::Int(number) => Some(number),
+                Scalar::Str(text) => text.parse().ok(),
+                _ => None,
+            };
+            false
+        });
+        found
+    }
+}
+
+impl Attributes for TraceSpan {
+    fn name(&self) -> &str {
+        &self.span.name
+    }
+
+    fn kind(&self) -> SpanKind {
+        self.span.kind
+    }
+
+    fn each(&self, meaning: Meaning, visit: &mut dyn FnMut(Scalar<'_>) -> bool) {
+        for key in meaning.keys() {
+            let found = self.span.attributes.iter().find(|attribute| attribute.key == *key);
+            if found.is_some_and(|attribute| !visit(Scalar::from(&attribute.value))) {
+                return;
+            }
+        }
+    }
+
+    fn text(&self, meaning: Meaning) -> Option<&str> {
+        let of_key = |key: &str| self.span.attributes.iter().find(|attribute| attribute.key == key)?.value.as_str();
+        meaning.keys().iter().find_map(|key| of_key(key)).filter(|text| !text.is_empty())
+    }
+}
+
+/// Every key that means something to the rules has a slot.
+pub(crate) struct Slots {
+    by_key: FxHashMap<&'static str, u8>,
+    of: Vec<Vec<u8>>,
+    masks: Vec<u64>,
+}
+
+pub(crate) static SLOTS: LazyLock<Slots> = LazyLock::new(|| {
+    let mut slots = Slots { by_key: FxHashMap::default(), of: Vec::new(), masks: Vec::new() };
+    for meaning in MEANINGS {
+        let mut of = Vec::new();
+        for key in meaning.keys() {
+            let next = slots.by_key.len() as u8;
+            of.push(*slots.by_key.entry(key).or_insert(next));
+        }
+        slots.masks.push(of.iter().fold(0, |mask, slot| mask | 1u64.checked_shl((*slot).into()).unwrap_or(0)));
+        slots.of.push(of);
+    }
+    slots
+});
+
+impl Slots {
+    pub fn of_key(&self, key: &str) -> Option<u8> {
+        self.by_key.get(key).copied()
+    }
+
+    fn of(&self, meaning: Meaning) -> &[u8] {
+        self.of.get(meaning as usize).map_or(&[], Vec::as_slice)
+    }
+
+    fn mask(&self, meaning: Meaning) -> u64 {
+        self.masks.get(meaning as usize).copied().unwrap_or(0)
+    }
+}
+
+/// The name of one span and its attributes that mean something, in the order in which they came.
+#[derive(Default)]
+pub struct SpanTexts<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) kind: SpanKind,
+    present: u64,
+    values: Vec<(u8, Scalar<'a>)>,
+    pub(crate) sizes: Vec<(Name, f64)>,
+}
+
+impl<'a> SpanTexts<'a> {
+    pub(crate) fn clear(&mut self) {
+        self.present = 0;
+        self.values.clear();
+    }
+
+    pub(crate) fn push(&mut self, slot: u8, value: Scalar<'a>) {
+        self.present |= 1 << (slot & 63);
+        self.values.push((slot, value));
+    }
+
+    fn first(&self, slot: u8) -> Option<Scalar<'a>> {
+        if self.present & 1 << (slot & 63) == 0 {
+            return None;
+        }
+        self.values.iter().find(|(own, _)| *own == slot).map(|(_, value)| *value)
+    }
+
+    /// All of them, also those of a key that repeats.
+    pub(crate) fn all(&self, meaning: Meaning) -> impl Iterator<Item = Scalar<'a>> {
+        let mask = SLOTS.mask(meaning);
+        let has = self.present & mask != 0;
+        self.values.iter().filter(move |(slot, _)| has && mask & 1 << (slot & 63) != 0).map(|(_, value)| *value)
+    }
+}
+
+impl Attributes for SpanTexts<'_> {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn kind(&self) -> SpanKind {
+        self.kind
+    }
+
+    fn each(&self, meaning: Meaning, visit: &mut dyn FnMut(Scalar<'_>) -> bool) {
+        if self.present & SLOTS.mask(meaning) == 0 {
+            return;
+        }
+        for slot in SLOTS.of(meaning) {
+            if self.first(*slot).is_some_and(|value| !visit(value)) {
+                return;
+            }
+        }
+    }
+
+    fn text(&self, meaning: Meaning) -> Option<&str> {
+        if self.present & SLOTS.mask(meaning) == 0 {
+            return None;
+        }
+        let found = SLOTS.of(meaning).iter().find_map(|slot| self.first(*slot)?.as_str());
+        found.filter(|text| !text.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_fits_into_the_mask() {
+        assert!(SLOTS.by_key.len() <= 64, "{}", SLOTS.by_key.len());
+        assert!(MEANINGS.iter().enumerate().all(|(place, meaning)| *meaning as usize == place));
+    }
+}

@@ -1,0 +1,124 @@
+//! From stored bytes to what insight says of a trace, without decoding more than it looks at.
+
+use rustc_hash::FxHashMap;
+use spanwise_insight::analysis::Analysis;
+use spanwise_insight::names::Names;
+use spanwise_insight::row::{AttributeSet, TraceRow};
+use spanwise_insight::view::{Process, Scalar, SpanTexts, SpanView};
+use spanwise_model::{SpanKind, StatusCode, TraceId};
+use spanwise_wire::view::{self, Fields, LazyKeyValue, ValueView};
+use spanwise_wire::{Batch, Piece, SpanRef};
+
+/// Reads spans that live for `'a`; what it learned of their processes serves again.
+#[derive(Default)]
+pub struct SpanReader<'a> {
+    texts: SpanTexts<'a>,
+    /// By address and length, which are found without looking at the bytes.
+    by_address: FxHashMap<(usize, usize), Process>,
+    by_content: FxHashMap<&'a [u8], Process>,
+}
+
+impl<'a> SpanReader<'a> {
+    /// Adds a span to the trace that is read.
+    pub fn add(&mut self, span: &SpanRef, piece: Piece<'a>, analysis: &mut Analysis, names: &mut Names) {
+        let process = self.process(piece.resource, names);
+        let kind = SpanKind::from_wire(span.kind.into());
+        self.texts.begin(kind);
+        let mut trace_state = "";
+        for field in Fields::new(piece.span) {
+            match field.number {
+                3 => trace_state = field.value.text(),
+                5 => self.texts.set_name(field.value.text()),
+                9 => {
+                    let attribute = LazyKeyValue::new(field.value.bytes());
+                    let key = names.key(attribute.key);
+                    if key.is_read() {
+                        self.texts.attribute(key, scalar(attribute.value()));
+                    }
+                }
+                _ => {}
+            }
+        }
+        let view = SpanView {
+            span_id: u64::from_be_bytes(span.span_id.0),
+            parent_id: (!span.parent_span_id.is_zero()).then(|| u64::from_be_bytes(span.parent_span_id.0)),
+            start_unix_nano: span.start_unix_nano,
+            end_unix_nano: span.end_unix_nano,
+            kind,
+            status: StatusCode::from_wire(span.status.into()),
+            service: process.service,
+            host: process.host,
+        };
+        analysis.add(view, trace_state, &self.texts, names);
+    }
+
+    fn process(&mut self, resource: &'a [u8], names: &mut Names) -> Process {
+        let address = (resource.as_ptr() as usize, resource.len());
+        if let Some(process) = self.by_address.get(&address) {
+            return *process;
+        }
+        let process = *self.by_content.entry(resource).or_insert_with(|| {
+            let attributes = view::resource_attributes(resource);
+            Process::of(attributes.map(|attribute| (attribute.key, scalar(attribute.value))), names)
+        });
+        self.by_address.insert(address, process);
+        process
+    }
+}
+
+fn scalar(value: ValueView<'_>) -> Scalar<'_> {
+    match value {
+        ValueView::Str(text) => Scalar::Str(text),
+        ValueView::Bool(value) => Scalar::Bool(value),
+        ValueView::Int(value) => Scalar::Int(value),
+        ValueView::Double(value) => Scalar::Double(value),
+        _ => Scalar::Other,
+    }
+}
+
+/// Adds the attributes of a trace's spans, which come in the trace's order.
+pub fn add_attributes<'a>(pieces: impl Iterator<Item = Piece<'a>>, set: &mut AttributeSet, names: &mut Names) {
+    let mut last_resource: &[u8] = &[];
+    for piece in pieces {
+        for field in Fields::new(piece.span).filter(|field| field.number == 9) {
+            let attribute = LazyKeyValue::new(field.value.bytes());
+            set.add(attribute.key_text(), scalar(attribute.value()), names);
+        }
+        if !std::ptr::eq(last_resource, piece.resource) && last_resource != piece.resource {
+            for attribute in view::resource_attributes(piece.resource) {
+                set.add(attribute.key, scalar(attribute.value), names);
+            }
+        }
+        last_resource = piece.resource;
+    }
+}
+
+/// In which order the spans of a trace are read: it must not show in which order they came.
+pub fn order(a: (&SpanRef, Piece<'_>), b: (&SpanRef, Piece<'_>)) -> std::cmp::Ordering {
+    let key = |span: &SpanRef| (span.start_unix_nano, span.span_id, span.kind, span.end_unix_nano);
+    key(a.0)
+        .cmp(&key(b.0))
+        .then_with(|| view::span_name(a.1.span).cmp(view::span_name(b.1.span)))
+        .then_with(|| view::service_name(a.1.resource).cmp(&view::service_name(b.1.resource)))
+}
+
+/// The row of a whole trace.
+pub fn row_of(batch: &Batch, id: TraceId, names: &mut Names) -> Option<TraceRow> {
+    let mut places: Vec<usize> = (0..batch.len_spans()).collect();
+    let of = |place: usize| batch.spans().get(place).map(|span| (span, batch.piece(place)));
+    places.sort_by(|a, b| match (of(*a), of(*b)) {
+        (Some(a), Some(b)) => order(a, b),
+        _ => std::cmp::Ordering::Equal,
+    });
+    let (mut reader, mut analysis) = (SpanReader::default(), Analysis::default());
+    analysis.begin(id);
+    for (span, piece) in places.iter().filter_map(|place| of(*place)) {
+        reader.add(span, piece, &mut analysis, names);
+    }
+    analysis.finish();
+    let mut row = analysis.row(names)?;
+    let mut set = AttributeSet::of_row();
+    add_attributes(places.iter().map(|place| batch.piece(*place)), &mut set, names);
+    row.attributes = set.take();
+    Some(row)
+}

@@ -46,6 +46,13 @@ pub trait Disk: Send + Sync + 'static {
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
     /// Gives `from` the name `to` as well; fails with `AlreadyExists` when `to` exists.
     fn link_new(&self, from: &Path, to: &Path) -> Result<()>;
+    /// Puts a whole new file. A reader sees all of it or nothing.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when `path` exists; any other leaves no file of that name.
+    fn put_new(&self, path: &Path, parts: &[&[u8]]) -> Result<()> {
+        put_aside_and_name(self, path, parts)
+    }
     fn remove(&self, path: &Path) -> Result<()>;
     /// Names of the files in a directory, in order.
     fn list(&self, dir: &Path) -> Result<Vec<String>>;
@@ -88,11 +95,8 @@ pub fn read_file(disk: &dyn Disk, path: &Path, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Puts a whole new file: written aside, synced, then named. A reader sees all of it or nothing.
-///
-/// # Errors
-/// `AlreadyExists` when `path` exists; any other leaves no file of that name.
-pub fn put_new(disk: &dyn Disk, path: &Path, parts: &[&[u8]]) -> Result<()> {
+/// Written aside, synced, then named.
+fn put_aside_and_name<D: Disk + ?Sized>(disk: &D, path: &Path, parts: &[&[u8]]) -> Result<()> {
     let aside = path.with_extension("writing");
     let dir = path.parent().unwrap_or(Path::new("."));
     if let Err(error) = disk.remove(&aside)
@@ -107,7 +111,7 @@ pub fn put_new(disk: &dyn Disk, path: &Path, parts: &[&[u8]]) -> Result<()> {
     disk.sync_dir(dir)
 }
 
-fn write_and_sync(disk: &dyn Disk, path: &Path, parts: &[&[u8]]) -> Result<()> {
+fn write_and_sync<D: Disk + ?Sized>(disk: &D, path: &Path, parts: &[&[u8]]) -> Result<()> {
     let file = disk.create_new(path)?;
     let mut offset = 0;
     for part in parts {

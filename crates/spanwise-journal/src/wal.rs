@@ -7,12 +7,13 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
-use crate::disk::{Disk, DiskError, DiskFile, put_new, read_file};
+use crate::disk::{Disk, DiskError, DiskFile, read_file};
 use crate::segment::{self, HEADER_BYTES, RECORD_HEADER_BYTES};
 
 /// Where a record lies. Later records are greater.
@@ -36,11 +37,14 @@ pub struct WalOptions {
     pub max_bytes: u64,
     /// Bytes that may wait to be written; appends beyond it wait.
     pub queue_bytes: usize,
+    /// Syncs begin at least so far apart while appends keep coming, so that more of them share one. A lone append
+    /// after a pause does not wait, and nobody waits where that brings no others.
+    pub gather: Duration,
 }
 
 impl Default for WalOptions {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, max_bytes: 2 << 30, queue_bytes: 32 << 20 }
+        Self { segment_bytes: 64 << 20, max_bytes: 2 << 30, queue_bytes: 32 << 20, gather: Duration::ZERO }
     }
 }
 
@@ -85,6 +89,8 @@ struct Queue {
     pending: VecDeque<Pending>,
     bytes: usize,
     closing: bool,
+    /// The writer waits for more by the clock: appends need not wake it.
+    gathering: bool,
     /// Callers waiting for room.
     waiting: VecDeque<oneshot::Sender<()>>,
 }
@@ -157,7 +163,7 @@ impl Wal {
             segments: Mutex::new(segments),
             on_sync_failure,
         });
-        let writer = Writer { shared: Arc::clone(&shared), active: None, buffer: Vec::new() };
+        let writer = Writer { shared: Arc::clone(&shared), active: None, buffer: Vec::new(), pace: Pace::default() };
         let thread = std::thread::Builder::new()
             .name("spanwise-wal".to_owned())
             .spawn(move || writer.run())
@@ -208,7 +214,9 @@ impl Wal {
                 if queue.bytes == 0 || queue.bytes + bytes <= self.shared.options.queue_bytes {
                     queue.bytes += bytes;
                     queue.pending.extend(pending.take());
-                    self.shared.arrived.notify_one();
+                    if !queue.gathering {
+                        self.shared.arrived.notify_one();
+                    }
                     None
                 } else {
                     let (freed, room) = oneshot::channel();
@@ -337,7 +345,7 @@ fn quarantine(disk: &dyn Disk, dir: &Path, sequence: u64, bytes: &[u8], end: usi
         bytes.len()
     );
     for (path, contents) in [(copy.clone(), bytes), (copy.with_extension("report"), report.as_bytes())] {
-        match put_new(disk, &path, &[contents]) {
+        match disk.put_new(&path, &[contents]) {
             Ok(()) => {}
             // Kept by an earlier start.
             Err(error) if error.source.kind() == std::io::ErrorKind::AlreadyExists => {}
@@ -359,6 +367,52 @@ struct Writer {
     shared: Arc<Shared>,
     active: Option<Active>,
     buffer: Vec<u8>,
+    pace: Pace,
+}
+
+/// When the next sync begins.
+#[derive(Default)]
+struct Pace {
+    last: Option<Instant>,
+    /// Commits that will not wait, and how often in a row waiting brought nothing.
+    skip: u32,
+    in_vain: u32,
+}
+
+impl Pace {
+    /// Commits that do not wait after waiting was in vain many times.
+    const MOST_SKIPPED: u32 = 64;
+
+    /// Waits until the next sync is due. Senders that wait for their answers before they send more do not come while
+    /// we wait: where nothing comes for a third of the time between syncs, the next ones are not waited for.
+    fn gather(&mut self, shared: &Shared, queue: &mut MutexGuard<'_, Queue>) {
+        let every = shared.options.gather;
+        if every.is_zero() {
+            return;
+        }
+        let mut now = Instant::now();
+        let due = self.last.map_or(now, |last| last + every);
+        if self.skip > 0 {
+            self.skip -= 1;
+        } else {
+            while now < due && !queue.closing && queue.bytes < shared.options.queue_bytes / 2 {
+                let (step, before) = (every / 3, queue.pending.len());
+                let is_whole = due - now >= step;
+                queue.gathering = true;
+                shared.arrived.wait_for(queue, step.min(due - now));
+                queue.gathering = false;
+                now = Instant::now();
+                if queue.pending.len() > before {
+                    self.in_vain = 0;
+                } else if is_whole {
+                    self.in_vain += 1;
+                    self.skip = (1 << self.in_vain.min(31)).min(Self::MOST_SKIPPED);
+                    break;
+                }
+            }
+        }
+        self.last = Some(now);
+    }
 }
 
 impl Writer {
@@ -372,6 +426,7 @@ impl Writer {
                 if queue.pending.is_empty() {
                     return;
                 }
+                self.pace.gather(&self.shared, &mut queue);
                 std::mem::take(&mut queue.pending)
             };
             let bytes: usize = gathered.iter().map(|pending| pending.bytes).sum();
@@ -475,7 +530,7 @@ mod tests {
     use crate::disk::RealDisk;
 
     fn options() -> WalOptions {
-        WalOptions { segment_bytes: 256, max_bytes: 4096, queue_bytes: 1024 }
+        WalOptions { segment_bytes: 256, max_bytes: 4096, queue_bytes: 1024, gather: Duration::ZERO }
     }
 
     fn open(dir: &Path) -> (Wal, Recovery) {
@@ -589,6 +644,121 @@ mod tests {
         assert_eq!(positions.len(), 64);
         drop(wal);
         assert_eq!(open(dir.path()).1.records.len(), 64);
+    }
+
+    /// Counts syncs.
+    #[derive(Default)]
+    struct CountingDisk(Arc<std::sync::atomic::AtomicU64>);
+    struct CountingFile(Arc<dyn DiskFile>, Arc<std::sync::atomic::AtomicU64>);
+
+    impl Disk for CountingDisk {
+        fn create_new(&self, path: &Path) -> Result<Arc<dyn DiskFile>, DiskError> {
+            let file = RealDisk.create_new(path)?;
+            Ok(Arc::new(CountingFile(file, Arc::clone(&self.0))))
+        }
+        fn open(&self, path: &Path) -> Result<Arc<dyn DiskFile>, DiskError> {
+            RealDisk.open(path)
+        }
+        fn open_read(&self, path: &Path) -> Result<Arc<dyn DiskFile>, DiskError> {
+            RealDisk.open_read(path)
+        }
+        fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+            RealDisk.rename(from, to)
+        }
+        fn link_new(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+            RealDisk.link_new(from, to)
+        }
+        fn remove(&self, path: &Path) -> Result<(), DiskError> {
+            RealDisk.remove(path)
+        }
+        fn list(&self, dir: &Path) -> Result<Vec<String>, DiskError> {
+            RealDisk.list(dir)
+        }
+        fn create_dir_all(&self, dir: &Path) -> Result<(), DiskError> {
+            RealDisk.create_dir_all(dir)
+        }
+        fn remove_dir(&self, dir: &Path) -> Result<(), DiskError> {
+            RealDisk.remove_dir(dir)
+        }
+        fn sync_dir(&self, dir: &Path) -> Result<(), DiskError> {
+            RealDisk.sync_dir(dir)
+        }
+        fn free_space(&self, dir: &Path) -> Result<u64, DiskError> {
+            RealDisk.free_space(dir)
+        }
+    }
+
+    impl DiskFile for CountingFile {
+        fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), DiskError> {
+            self.0.write_at(bytes, offset)
+        }
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, DiskError> {
+            self.0.read_at(buffer, offset)
+        }
+        fn len(&self) -> Result<u64, DiskError> {
+            self.0.len()
+        }
+        fn preallocate(&self, len: u64) -> Result<(), DiskError> {
+            self.0.preallocate(len)
+        }
+        fn set_len(&self, len: u64) -> Result<(), DiskError> {
+            self.0.set_len(len)
+        }
+        fn sync_data(&self) -> Result<(), DiskError> {
+            self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.0.sync_data()
+        }
+    }
+
+    #[tokio::test]
+    async fn appends_that_keep_coming_share_syncs_over_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = CountingDisk::default();
+        let syncs = Arc::clone(&disk.0);
+        let options = WalOptions { gather: Duration::from_secs(600), queue_bytes: 2000, ..WalOptions::default() };
+        let (wal, _) = Wal::open(Arc::new(disk), dir.path(), options).unwrap();
+        let wal = Arc::new(wal);
+        // After a pause: at once.
+        wal.append(vec![Bytes::from(vec![1; 10])]).await.unwrap();
+        let before = syncs.load(std::sync::atomic::Ordering::Relaxed);
+        let tasks: Vec<_> = (0..100u8)
+            .map(|number| {
+                let wal = Arc::clone(&wal);
+                tokio::spawn(async move { wal.append(vec![Bytes::from(vec![number; 9])]).await.unwrap() })
+            })
+            .collect();
+        // All have been taken in before the log is closed, which ends the wait.
+        while wal.shared.queue.lock().pending.len() < 100 {
+            tokio::task::yield_now().await;
+        }
+        wal.close();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(syncs.load(std::sync::atomic::Ordering::Relaxed) - before, 1);
+    }
+
+    #[tokio::test]
+    async fn a_sender_that_waits_for_its_answer_is_not_waited_for_again_and_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = WalOptions { gather: Duration::from_millis(30), ..WalOptions::default() };
+        let (wal, _) = Wal::open(Arc::new(RealDisk), dir.path(), options).unwrap();
+        let mut queue = wal.shared.queue.lock();
+        let mut pace = Pace::default();
+        let mut skips = Vec::new();
+        for _ in 0..12 {
+            // The next sync is far from due, and nobody comes.
+            pace.last = Some(Instant::now() + Duration::from_secs(60));
+            pace.gather(&wal.shared, &mut queue);
+            skips.push(pace.skip);
+        }
+        assert_eq!(skips, [2, 1, 0, 4, 3, 2, 1, 0, 8, 7, 6, 5]);
+        assert_eq!(pace.in_vain, 3);
+        pace.in_vain = 40;
+        pace.skip = 0;
+        pace.last = Some(Instant::now() + Duration::from_secs(60));
+        pace.gather(&wal.shared, &mut queue);
+        assert_eq!(pace.skip, Pace::MOST_SKIPPED);
     }
 
     #[tokio::test]

@@ -131,7 +131,12 @@ impl Spools {
         std::fs::create_dir_all(dir).map_err(LockError::Io)?;
         let free = disk.free_space(dir).unwrap_or(u64::MAX);
         let max_bytes = max_bytes.unwrap_or_else(|| limits::SPOOL_BYTES.min(free / 2));
-        let options = WalOptions { max_bytes, segment_bytes: limits::SPOOL_SEGMENT_BYTES, ..WalOptions::default() };
+        let options = WalOptions {
+            max_bytes,
+            segment_bytes: limits::SPOOL_SEGMENT_BYTES,
+            gather: limits::SPOOL_GATHER,
+            ..WalOptions::default()
+        };
         let (spool, found) = Spool::open(disk, dir, options)?;
         tracing::info!(dir = %dir.display(), max_bytes, found.records, found.bytes, "spool is open");
         self.0.lock().open.insert(name.to_owned(), spool.clone());

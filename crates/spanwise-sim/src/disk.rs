@@ -436,7 +436,7 @@ impl DiskFile for SimFile {
 
 #[cfg(test)]
 mod tests {
-    use spanwise_journal::disk::{put_new, read_file};
+    use spanwise_journal::disk::read_file;
 
     use super::*;
 
@@ -467,7 +467,7 @@ mod tests {
             for at in 0.. {
                 let disk = SimDisk::new(root());
                 disk.fail_at(at, fault);
-                let put = put_new(&disk, &root().join("a"), &[b"all of it"]);
+                let put = disk.put_new(&root().join("a"), &[b"all of it"]);
                 for survival in Survival::ALL {
                     let disk = disk.restarted(survival);
                     match read_file(&disk, &root().join("a"), 100) {

@@ -12,7 +12,7 @@ use axum::routing::{delete, get};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
-use spanwise_journal::disk::{Disk, put_new, read_file};
+use spanwise_journal::disk::{Disk, read_file};
 
 use super::{ApiError, App};
 use crate::time_text::{format_time, parse_time};
@@ -76,7 +76,7 @@ impl Mutes {
         let new = self.path.with_extension("new");
         let written = match self.disk.remove(&new) {
             Err(error) if !error.is_missing() => Err(error),
-            _ => put_new(self.disk.as_ref(), &new, &[&bytes])
+            _ => self.disk.put_new(&new, &[&bytes])
                 .and_then(|()| self.disk.rename(&new, &self.path))
                 .and_then(|()| self.disk.sync_dir(self.path.parent().unwrap_or(Path::new(".")))),
         };

@@ -10,9 +10,11 @@ pub mod facts;
 pub mod head;
 pub mod manifest;
 pub mod merge;
+pub mod objects;
 pub mod snapshot;
 pub mod store;
 
+pub use objects::{ObjectDisk, ObjectUrl, ObjectsError};
 pub use catalogue::{Catalogue, ValueKind};
 pub use snapshot::Snapshot;
 pub use spanwise_journal::lock::LockHolder;

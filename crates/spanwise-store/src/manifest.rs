@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use spanwise_journal::disk::{Disk, put_new, read_file};
+use spanwise_journal::disk::{Disk, read_file};
 use spanwise_journal::{DiskError, Position};
 
 /// Largest manifest: some 400,000 blocks.
@@ -34,7 +34,10 @@ pub struct BlockMeta {
 pub struct Manifest {
     pub version: u64,
     pub blocks: Vec<BlockMeta>,
-    /// Log records up to here lie in blocks.
+    /// Who wrote this version, where several could: see `store.rs`. Empty in a data directory, which has one writer.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub writer: String,
+    /// Records of the writer's log up to here lie in blocks.
     pub stored_segment: u64,
     pub stored_offset: u32,
     /// Number that the next block is named after.
@@ -90,7 +93,7 @@ impl Manifest {
     pub fn publish(&self, disk: &dyn Disk, dir: &Path) -> Result<(), DiskError> {
         let bytes =
             serde_json::to_vec(self).map_err(|error| DiskError::new("write", dir, std::io::Error::other(error)))?;
-        put_new(disk, &path_of(dir, self.version), &[&bytes])?;
+        disk.put_new(&path_of(dir, self.version), &[&bytes])?;
         if let Ok(names) = disk.list(dir) {
             let mut versions: Vec<u64> = names.iter().filter_map(|name| version_of(name)).collect();
             versions.sort_unstable();

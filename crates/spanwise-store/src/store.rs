@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use spanwise_journal::disk::put_new;
+use serde::{Deserialize, Serialize};
+use spanwise_journal::disk::read_file;
 use spanwise_journal::lock::{Lock, LockError, LockHolder, holder};
 use spanwise_journal::wal::abort;
 use spanwise_journal::{
@@ -19,6 +20,7 @@ use spanwise_wire::Batch;
 use crate::block::{self, BlockError, BlockReader, FORMAT_VERSION};
 use crate::head::{Head, Heads};
 use crate::manifest::{BlockMeta, Manifest};
+use crate::objects::ObjectDisk;
 use crate::snapshot::Snapshot;
 
 #[derive(Debug, Clone)]
@@ -37,6 +39,8 @@ pub struct StoreConfig {
     /// so many at a time.
     pub join_blocks: usize,
     pub wal: WalOptions,
+    /// The bucket that blocks and manifests lie in, instead of the data directory; the log stays in that.
+    pub objects: Option<Arc<ObjectDisk>>,
 }
 
 impl StoreConfig {
@@ -50,6 +54,7 @@ impl StoreConfig {
             block_spans: 500_000,
             join_blocks: 8,
             wal: WalOptions::default(),
+            objects: None,
         }
     }
 }
@@ -60,6 +65,8 @@ pub enum StoreError {
     Held { dir: PathBuf, holder: LockHolder },
     #[error("cannot use {}: {reason}", dir.display())]
     Directory { dir: PathBuf, reason: String },
+    #[error("another Spanwise writes to {url} (writer {writer}): stop it, or give one of the two another prefix")]
+    OtherWriter { url: String, writer: String },
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error(transparent)]
@@ -90,6 +97,74 @@ pub struct StoreStats {
     pub written_bytes: u64,
 }
 
+/// Where blocks and manifests lie.
+#[derive(Clone)]
+struct Place {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+}
+
+impl Place {
+    fn blocks(&self) -> PathBuf {
+        self.dir.join("blocks")
+    }
+
+    fn manifests(&self) -> PathBuf {
+        self.dir.join("manifest")
+    }
+}
+
+/// In a data directory whose blocks lie in a bucket: which one, and the name under which this directory's log is known
+/// there. A manifest of another writer says nothing of this log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Bucket {
+    url: String,
+    writer: String,
+}
+
+const BUCKET_FILE: &str = "bucket.json";
+
+impl Bucket {
+    fn load(disk: &dyn Disk, dir: &Path) -> Result<Option<Bucket>, StoreError> {
+        let path = dir.join(BUCKET_FILE);
+        let bytes = match read_file(disk, &path, 1 << 16) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_missing() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let unreadable = |error| DiskError::new("read", &path, std::io::Error::other(error));
+        Ok(Some(serde_json::from_slice(&bytes).map_err(unreadable)?))
+    }
+
+    /// The one of this directory, which must be the one that is asked for; made at the first use.
+    fn of(disk: &dyn Disk, dir: &Path, objects: Option<&Arc<ObjectDisk>>) -> Result<Option<Bucket>, StoreError> {
+        let unusable = |reason: String| StoreError::Directory { dir: dir.to_owned(), reason };
+        let known = Self::load(disk, dir)?;
+        match (objects.map(|objects| objects.url().to_string()), known) {
+            (None, None) => Ok(None),
+            (None, Some(known)) => {
+                Err(unusable(format!("its blocks are in {}: start with --object-store {}", known.url, known.url)))
+            }
+            (Some(url), Some(known)) if known.url == url => Ok(Some(known)),
+            (Some(url), Some(known)) => {
+                Err(unusable(format!("its blocks are in {}, not in {url}: give another --data-dir", known.url)))
+            }
+            (Some(url), None) => {
+                if !disk.list(&dir.join("manifest")).unwrap_or_default().is_empty() {
+                    let reason = "it has blocks of its own: start without --object-store, or give another --data-dir";
+                    return Err(unusable(reason.to_owned()));
+                }
+                let mut id = [0; 8];
+                getrandom::fill(&mut id).map_err(|error| unusable(format!("no random numbers: {error}")))?;
+                let bucket = Bucket { url, writer: format!("{:016x}", u64::from_le_bytes(id)) };
+                let bytes = serde_json::to_vec(&bucket).map_err(|error| unusable(error.to_string()))?;
+                disk.put_new(&dir.join(BUCKET_FILE), &[&bytes])?;
+                Ok(Some(bucket))
+            }
+        }
+    }
+}
+
 struct State {
     heads: Heads,
     blocks: Arc<Vec<(BlockMeta, Arc<BlockReader>)>>,
@@ -97,7 +172,9 @@ struct State {
 
 pub struct Store {
     config: StoreConfig,
-    disk: Arc<dyn Disk>,
+    place: Place,
+    /// Of this directory's log, where blocks lie in a bucket; otherwise empty.
+    writer: String,
     clock: Arc<dyn Clock>,
     wal: Wal,
     lock: Lock,
@@ -159,6 +236,16 @@ fn open_blocks(
     Ok(blocks)
 }
 
+fn place(disk: &Arc<dyn Disk>, dir: &Path, objects: Option<&Arc<ObjectDisk>>) -> Place {
+    match objects {
+        Some(objects) => {
+            let disk: Arc<dyn Disk> = Arc::<ObjectDisk>::clone(objects);
+            Place { disk, dir: PathBuf::from(&objects.url().prefix) }
+        }
+        None => Place { disk: Arc::clone(disk), dir: dir.to_owned() },
+    }
+}
+
 impl Store {
     /// Opens a data directory for writing, and makes it if it is missing.
     ///
@@ -180,7 +267,8 @@ impl Store {
     ) -> Result<Arc<Store>, StoreError> {
         let dir = config.dir.clone();
         let unusable = |reason: String| StoreError::Directory { dir: dir.clone(), reason };
-        for part in ["wal", "blocks", "manifest"] {
+        let is_local = config.objects.is_none();
+        for part in ["wal", "blocks", "manifest"].into_iter().filter(|part| is_local || *part == "wal") {
             disk.create_dir_all(&dir.join(part)).map_err(|error| unusable(error.to_string()))?;
         }
         // Else a power failure could take the directory of the log with all that was acknowledged in it.
@@ -198,17 +286,28 @@ impl Store {
             LockError::Held(holder) => StoreError::Held { dir: dir.clone(), holder },
             LockError::Io(error) => unusable(format!("cannot lock it: {error}")),
         })?;
-        let manifest = Manifest::load(&*disk, &dir.join("manifest"))?;
-        let blocks = open_blocks(&*disk, &dir, &manifest)?;
+        let writer = Bucket::of(&*disk, &dir, config.objects.as_ref())?.map(|bucket| bucket.writer).unwrap_or_default();
+        let place = place(&disk, &dir, config.objects.as_ref());
+        let mut manifest = Manifest::load(&*place.disk, &place.manifests())?;
+        let blocks = open_blocks(&*place.disk, &place.dir, &manifest)?;
+        let is_ours = manifest.version > 0 && manifest.writer == writer;
+        if !is_ours {
+            if manifest.version > 0 {
+                tracing::info!(blocks = manifest.blocks.len(), writer = manifest.writer, "taking over from another writer");
+            }
+            manifest.writer.clone_from(&writer);
+            manifest.set_stored(Position::default());
+        }
         let (wal, recovery) = Wal::open_with(Arc::clone(&disk), &dir.join("wal"), config.wal.clone(), on_sync_failure)?;
         let head = Arc::new(Head::default());
-        fill(&head, &recovery.records, manifest.stored(), manifest.version > 0);
+        fill(&head, &recovery.records, manifest.stored(), is_ours);
         if head.spans() > 0 || recovery.torn_bytes > 0 {
             tracing::info!(spans = head.spans(), torn_bytes = recovery.torn_bytes, "log was read");
         }
         let store = Store {
             state: RwLock::new(State { heads: vec![head], blocks: Arc::new(blocks) }),
-            disk,
+            place,
+            writer,
             clock,
             wal,
             lock,
@@ -229,19 +328,38 @@ impl Store {
     /// # Errors
     /// When it cannot be read.
     pub fn read(disk: &dyn Disk, dir: &Path) -> Result<Snapshot, StoreError> {
+        Self::read_with(disk, dir, None)
+    }
+
+    /// [`Self::read`] of a directory whose blocks lie in a bucket. The directory need not exist: then only the blocks
+    /// are read.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_with(disk: &dyn Disk, dir: &Path, objects: Option<&ObjectDisk>) -> Result<Snapshot, StoreError> {
+        let (place, place_dir): (&dyn Disk, _) = match objects {
+            Some(objects) => (objects, Path::new(&objects.url().prefix)),
+            None => (disk, dir),
+        };
+        let bucket = Bucket::load(disk, dir)?;
+        if let (None, Some(Bucket { url, .. })) = (objects, &bucket) {
+            let reason = format!("its blocks are in {url}: give --object-store {url}");
+            return Err(StoreError::Directory { dir: dir.to_owned(), reason });
+        }
+        let writer = bucket.map(|bucket| bucket.writer).unwrap_or_default();
         let mut last = None;
         // A block may be dropped between reading the manifest and opening it: start again from the next manifest.
         for _ in 0..8 {
-            let manifest = Manifest::load(disk, &dir.join("manifest"))?;
+            let manifest = Manifest::load(place, &place_dir.join("manifest"))?;
             let records = Wal::read(disk, &dir.join("wal"))?;
-            let again = Manifest::load(disk, &dir.join("manifest"))?;
+            let again = Manifest::load(place, &place_dir.join("manifest"))?;
             if again.version != manifest.version {
                 continue;
             }
-            match open_blocks(disk, dir, &manifest) {
+            match open_blocks(place, place_dir, &manifest) {
                 Ok(blocks) => {
                     let head = Arc::new(Head::default());
-                    fill(&head, &records, manifest.stored(), manifest.version > 0);
+                    fill(&head, &records, manifest.stored(), manifest.version > 0 && manifest.writer == writer);
                     return Ok(Snapshot { heads: vec![head], blocks: Arc::new(blocks) });
                 }
                 Err(error) => last = Some(error),
@@ -398,9 +516,10 @@ impl Store {
         received_unix_nano: u64,
         level: u32,
     ) -> Result<(BlockMeta, Arc<BlockReader>), StoreError> {
-        let blocks = self.config.dir.join("blocks");
+        let Place { disk, .. } = &self.place;
+        let blocks = self.place.blocks();
         // A block that was written but never named by a manifest leaves its number taken.
-        let taken = self.disk.list(&blocks)?;
+        let taken = disk.list(&blocks)?;
         let id = loop {
             let id = format!("{:012x}", manifest.next_block);
             manifest.next_block += 1;
@@ -409,15 +528,15 @@ impl Store {
             }
         };
         let dir = blocks.join(&id);
-        self.disk.create_dir_all(&dir)?;
+        disk.create_dir_all(&dir)?;
         let mut bytes = 0;
         for (name, content) in built.files() {
-            put_new(&*self.disk, &dir.join(name), &[content])?;
+            disk.put_new(&dir.join(name), &[content])?;
             bytes += content.len() as u64;
         }
-        self.disk.sync_dir(&blocks)?;
+        disk.sync_dir(&blocks)?;
         self.written.fetch_add(bytes, Ordering::Relaxed);
-        let reader = BlockReader::open(&*self.disk, &dir, &id)?;
+        let reader = BlockReader::open(&**disk, &dir, &id)?;
         let meta = BlockMeta {
             id,
             format: FORMAT_VERSION,
@@ -435,9 +554,16 @@ impl Store {
 
     fn publish(&self, current: &mut Manifest, mut next: Manifest) -> Result<(), StoreError> {
         next.version = current.version + 1;
-        while let Err(error) = next.publish(&*self.disk, &self.config.dir.join("manifest")) {
+        let manifests = self.place.manifests();
+        while let Err(error) = next.publish(&*self.place.disk, &manifests) {
             if !error.is_taken() {
                 return Err(error.into());
+            }
+            if let Some(objects) = &self.config.objects {
+                let there = Manifest::load(&*self.place.disk, &manifests)?;
+                if there.writer != self.writer {
+                    return Err(StoreError::OtherWriter { url: objects.url().to_string(), writer: there.writer });
+                }
             }
             // An attempt of ours that failed after its name was given: this directory has one writer. Blocks that
             // it named are unknown to this version, and go at the next start.
@@ -490,7 +616,7 @@ impl Store {
         let mut blocks = Vec::new();
         for block in state.blocks.iter() {
             if is_dropped(&block.0.id) {
-                doomed.push((self.config.dir.join("blocks").join(&block.0.id), self.clock.monotonic()));
+                doomed.push((self.place.blocks().join(&block.0.id), self.clock.monotonic()));
             } else {
                 blocks.push(block.clone());
             }
@@ -534,8 +660,8 @@ impl Store {
     /// Directories that no manifest names are left from a crash, or from before it: they go after a while too.
     fn doom_unknown(&self) -> Result<(), StoreError> {
         let manifest = self.manifest.lock();
-        let blocks = self.config.dir.join("blocks");
-        for name in self.disk.list(&blocks)? {
+        let blocks = self.place.blocks();
+        for name in self.place.disk.list(&blocks)? {
             if manifest.blocks.iter().all(|block| block.id != name) {
                 self.doomed.lock().push((blocks.join(name), self.clock.monotonic()));
             }
@@ -549,10 +675,11 @@ impl Store {
             if now.saturating_sub(*since) < DOOMED_FOR {
                 return true;
             }
-            for name in self.disk.list(dir).unwrap_or_default() {
-                let _ = self.disk.remove(&dir.join(name));
+            let disk = &self.place.disk;
+            for name in disk.list(dir).unwrap_or_default() {
+                let _ = disk.remove(&dir.join(name));
             }
-            self.disk.remove_dir(dir).is_err_and(|error| !error.is_missing())
+            disk.remove_dir(dir).is_err_and(|error| !error.is_missing())
         });
     }
 

@@ -19,7 +19,7 @@ use spanwise_pipeline::config::{Config, Input, Listeners, Process};
 use spanwise_pipeline::extensions::health_check::{HealthCheckConfig, ResponseBody};
 use spanwise_pipeline::graph::{Graph, GraphOptions};
 use spanwise_pipeline::{Registry, Spools, Telemetry};
-use spanwise_store::{Store, StoreConfig};
+use spanwise_store::{ObjectDisk, ObjectUrl, Store, StoreConfig};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +51,8 @@ pub struct Options {
     pub input: Input,
     /// Where the store is; when given, pipelines also keep there what they have taken over.
     pub data_dir: Option<PathBuf>,
+    /// The bucket that blocks lie in, instead of the data directory.
+    pub object_store: Option<ObjectUrl>,
     /// Host that everything binds to, and whether every port is a free one.
     pub listen: Option<(String, bool)>,
     pub print_ports: bool,
@@ -180,11 +182,18 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
             let announce = store_config.max_bytes.is_none();
             std::fs::create_dir_all(options.store_dir())
                 .with_context(|| format!("cannot use {}: give another --data-dir", options.store_dir().display()))?;
-            store_config.max_bytes.get_or_insert(default_max_bytes(options.store_dir(), 0));
-            let max_bytes = store_config.max_bytes.unwrap_or(0);
+            match options.object_store.clone() {
+                // A bucket has the room that its owner gives it.
+                Some(url) => store_config.objects = Some(Arc::new(ObjectDisk::s3(url)?)),
+                None => {
+                    store_config.max_bytes.get_or_insert(default_max_bytes(options.store_dir(), 0));
+                }
+            }
+            let max_bytes = store_config.max_bytes;
+            let objects = options.object_store.as_ref().map(ToString::to_string);
             let store = Store::open(store_config, Arc::new(RealDisk), Arc::new(SystemClock::new()))?;
             let why = if announce { "set exporters.spanwise.max_bytes to change it" } else { "as configured" };
-            tracing::info!(dir = %options.store_dir().display(), max_bytes, "store is open; oldest blocks go beyond max_bytes ({why})");
+            tracing::info!(dir = %options.store_dir().display(), objects, max_bytes, "store is open; oldest blocks go beyond max_bytes ({why})");
             Some(store)
         }
     };

@@ -350,3 +350,65 @@ proptest! {
         prop_assert_eq!(flatten(by_id.map(|batch| decode(&batch))), expected);
     }
 }
+
+#[test]
+fn one_bucket_has_one_writer_at_a_time_and_a_second_is_told() {
+    let bucket: Arc<dyn object_store::ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+    let open = |bench: &Bench| {
+        let url = "s3://bucket/prod".parse().unwrap();
+        let objects = Some(Arc::new(ObjectDisk::over(url, Arc::clone(&bucket)).unwrap()));
+        bench.open_with(StoreConfig { objects, ..bench.config() })
+    };
+    let (first, second) = (Bench::new(), Bench::new());
+    let store = open(&first);
+    first.append(&store, one(1, 1, NOW));
+    first.cut(&store);
+    assert!(!first.dir.path().join("manifest").exists());
+    // The second has records of its own log that the first's manifest knows nothing of.
+    let other = open(&second);
+    assert_eq!(spans_of(&other.snapshot(), 1), 1);
+    second.append(&other, one(2, 1, NOW));
+    drop(other);
+    let other = open(&second);
+    assert_eq!((spans_of(&other.snapshot(), 1), spans_of(&other.snapshot(), 2)), (1, 1));
+    second.cut(&other);
+    // The first still writes: it is refused, and loses nothing.
+    first.append(&store, one(3, 1, NOW));
+    let refused = store.cut(first.runtime.handle()).unwrap_err();
+    assert!(matches!(&refused, StoreError::OtherWriter { url, .. } if url == "s3://bucket/prod"), "{refused}");
+    assert_eq!(spans_of(&store.snapshot(), 3), 1);
+    drop((store, other));
+    let store = open(&first);
+    first.cut(&store);
+    let expected = [1, 1, 1];
+    let found = |snapshot: &Snapshot| [1, 2, 3].map(|trace| spans_of(snapshot, trace));
+    assert_eq!(found(&store.snapshot()), expected);
+    drop(store);
+    assert_eq!(found(&open(&second).snapshot()), expected);
+}
+
+#[test]
+fn a_directory_and_a_bucket_are_not_mistaken_for_each_other() {
+    let bench = Bench::new();
+    let objects = |url: &str| {
+        let store = Arc::new(object_store::memory::InMemory::new());
+        Some(Arc::new(ObjectDisk::over(url.parse().unwrap(), store).unwrap()))
+    };
+    let open = |objects| {
+        let config = StoreConfig { objects, ..bench.config() };
+        Store::open(config, Arc::new(RealDisk), Arc::<ManualClock>::clone(&bench.clock))
+    };
+    drop(open(objects("s3://bucket/a")).unwrap());
+    let told = |error: Option<StoreError>| error.unwrap().to_string();
+    assert!(told(open(None).err()).contains("start with --object-store s3://bucket/a"));
+    assert!(told(open(objects("s3://bucket/b")).err()).contains("in s3://bucket/a, not in s3://bucket/b"));
+    assert!(told(Store::read(&RealDisk, bench.dir.path()).err()).contains("give --object-store s3://bucket/a"));
+    let bench = Bench::new();
+    let store = bench.open();
+    bench.append(&store, one(1, 1, NOW));
+    bench.cut(&store);
+    drop(store);
+    let config = StoreConfig { objects: objects("s3://bucket/a"), ..bench.config() };
+    let refused = Store::open(config, Arc::new(RealDisk), Arc::<ManualClock>::clone(&bench.clock)).err();
+    assert!(told(refused).contains("it has blocks of its own"));
+}

@@ -15,7 +15,7 @@ use spanwise_journal::{RealDisk, SystemClock};
 use spanwise_pipeline::Input;
 use spanwise_query::Budget;
 use spanwise_query::clocks::clocks;
-use spanwise_store::{Snapshot, Store, StoreConfig};
+use spanwise_store::{ObjectDisk, Snapshot, Store, StoreConfig};
 use spanwise_wire::import::import as read_file;
 use spanwise_wire::{Batch, decode_trace};
 
@@ -84,7 +84,9 @@ impl Target {
             })?;
             return Ok(Target::Server(http));
         }
-        let store = Store::open(StoreConfig::new(&at.data_dir), Arc::new(RealDisk), Arc::new(SystemClock::new()))?;
+        let objects = at.object_store.clone().map(ObjectDisk::s3).transpose()?.map(Arc::new);
+        let config = StoreConfig { objects, ..StoreConfig::new(&at.data_dir) };
+        let store = Store::open(config, Arc::new(RealDisk), Arc::new(SystemClock::new()))?;
         Ok(Target::Store(store, tokio::runtime::Builder::new_current_thread().enable_all().build()?))
     }
 
@@ -144,7 +146,10 @@ pub fn import(files: &[PathBuf], at: &StoreArgs) -> anyhow::Result<ExitCode> {
 }
 
 pub fn snapshot(at: &StoreArgs) -> anyhow::Result<Snapshot> {
-    if !at.data_dir.join("manifest").exists() {
+    if let Some(url) = at.object_store.clone() {
+        return Ok(Store::read_with(&RealDisk, &at.data_dir, Some(&ObjectDisk::s3(url)?))?);
+    }
+    if !at.data_dir.join("manifest").exists() && !at.data_dir.join("bucket.json").exists() {
         bail!("{} holds no traces: give --data-dir, or --addr of a running server", at.data_dir.display());
     }
     Ok(Store::read(&RealDisk, &at.data_dir)?)

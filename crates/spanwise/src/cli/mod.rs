@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use spanwise_pipeline::Input;
+use spanwise_store::ObjectUrl;
 
 use crate::run::agents_command::AgentsCommand;
 
@@ -176,6 +177,10 @@ struct ServeArgs {
     /// Where traces are kept [default: ./spanwise-data]; when given, pipelines journal there what they acknowledge
     #[arg(long, env = "SPANWISE_DATA_DIR")]
     data_dir: Option<PathBuf>,
+    /// Keep blocks in this bucket, as in s3://BUCKET/PREFIX, and only the log in the data directory; AWS_* variables
+    /// say where and as whom
+    #[arg(long, value_name = "URL", env = "SPANWISE_OBJECT_STORE")]
+    object_store: Option<ObjectUrl>,
     /// Bind everything to this host instead of localhost; `HOST:0` takes free ports
     #[arg(long)]
     listen: Option<String>,
@@ -195,8 +200,11 @@ pub(crate) struct StoreArgs {
     /// Where traces are kept
     #[arg(long, default_value = "./spanwise-data", env = "SPANWISE_DATA_DIR")]
     pub data_dir: PathBuf,
+    /// The bucket that blocks are in, as in s3://BUCKET/PREFIX, if it was given to `serve`
+    #[arg(long, value_name = "URL", env = "SPANWISE_OBJECT_STORE")]
+    pub object_store: Option<ObjectUrl>,
     /// Ask a running server instead, as in http://127.0.0.1:16686
-    #[arg(long, conflicts_with = "data_dir")]
+    #[arg(long, conflicts_with_all = ["data_dir", "object_store"])]
     pub addr: Option<String>,
 }
 
@@ -291,6 +299,7 @@ fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let options = crate::server::Options {
         input,
         data_dir: args.data_dir,
+        object_store: args.object_store,
         listen: args.listen.as_deref().map(crate::server::parse_listen).transpose()?,
         print_ports: args.print_ports,
         allow_hosts: args.allow_host,

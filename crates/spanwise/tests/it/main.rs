@@ -16,6 +16,7 @@ mod harness;
 mod insights;
 mod licences;
 mod named_limits;
+mod objects;
 mod query_apis;
 mod remote_sampling;
 mod run;

@@ -55,11 +55,7 @@ impl Cell<'_> {
 
 /// Key and cell of an attribute, when a column can hold all of it: a key, one value, nothing else.
 pub fn cell(key_value_body: &[u8]) -> Option<(&[u8], Cell<'_>)> {
-    let (key, rest) = text_field(key_value_body, 1)?;
-    let (value, rest) = text_field(rest, 2)?;
-    if key.is_empty() || !rest.is_empty() {
-        return None;
-    }
+    let (key, value) = key_and_value(key_value_body).filter(|(key, _)| !key.is_empty())?;
     let cell = match value {
         [0x0a, ..] => match text_field(value, 1)? {
             (text, []) => Cell::Str(std::str::from_utf8(text).ok()?),
@@ -75,6 +71,18 @@ pub fn cell(key_value_body: &[u8]) -> Option<(&[u8], Cell<'_>)> {
         _ => return None,
     };
     Some((key, cell))
+}
+
+/// Key and `AnyValue` of an attribute that has the two in this order and nothing else, as everybody writes it.
+pub fn key_and_value(key_value_body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (key, rest) = text_field(key_value_body, 1)?;
+    let (value, rest) = text_field(rest, 2)?;
+    rest.is_empty().then_some((key, value))
+}
+
+/// The text of an `AnyValue` that holds that and nothing else. Texts were validated at the door.
+pub fn text_alone(any_value: &[u8]) -> Option<&[u8]> {
+    text_field(any_value, 1).filter(|(_, rest)| rest.is_empty()).map(|(text, _)| text)
 }
 
 /// The content of the length-delimited field `number`, below 16, that the bytes begin with, and what follows it.

@@ -2,11 +2,12 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use spanwise_wire::encode::put_varint;
-use spanwise_wire::view::{self, Field, FieldValue, Fields, ValueView};
+use spanwise_wire::view::{self, FieldValue, Fields, ValueView};
 
 use super::bits::BitWriter;
 use super::{BUCKETS, INT, KEY, MAGIC, Of, Slowest, TEXT, hash, put_block, put_slowest, split_hash};
 use crate::block::index::TraceIndex;
+use crate::block::shred::{key_and_value, text_alone};
 use crate::block::write::Row;
 
 /// Of the lists of values, for each span: keys whose values are listed at the least cost go first.
@@ -129,18 +130,13 @@ fn hash_of(value: ValueView<'_>) -> Result<Option<u64>, ()> {
 
 /// [`hash_of`] the value of an attribute, unless its key is not wanted. Texts were validated at the door, and are not again.
 fn attribute<'a>(body: &'a [u8], wants: impl FnOnce(&'a [u8]) -> bool) -> Option<Result<Option<u64>, ()>> {
-    // Key, then value, nothing else: as everybody writes it.
-    let mut fields = Fields::new(body);
-    if let (Some(key), Some(value), None) = (fields.next(), fields.next(), fields.next())
-        && let (1, 2, FieldValue::Len(value)) = (key.number, value.number, value.value)
-    {
-        if !wants(key.value.bytes()) {
+    if let Some((key, value)) = key_and_value(body) {
+        if !wants(key) {
             return None;
         }
-        let mut members = Fields::new(value);
-        return Some(match (members.next(), members.next()) {
-            (Some(Field { number: 1, value: FieldValue::Len(text), .. }), None) => Ok(Some(hash(TEXT, text))),
-            _ => hash_of(view::value(value)),
+        return Some(match text_alone(value) {
+            Some(text) => Ok(Some(hash(TEXT, text))),
+            None => hash_of(view::value(value)),
         });
     }
     let whole = view::key_value(body);

@@ -14,8 +14,8 @@ pub mod objects;
 pub mod snapshot;
 pub mod store;
 
-pub use objects::{ObjectDisk, ObjectUrl, ObjectsError};
 pub use catalogue::{Catalogue, ValueKind};
+pub use objects::{ObjectDisk, ObjectUrl, ObjectsError};
 pub use snapshot::Snapshot;
 pub use spanwise_journal::lock::LockHolder;
 pub use store::{Store, StoreConfig, StoreError, StoreStats};

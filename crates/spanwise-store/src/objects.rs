@@ -12,12 +12,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector as TcpConnector;
+use hyper_util::rt::TokioExecutor;
 use lru::LruCache;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::aws::AmazonS3Builder;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody,
+    HttpService,
+};
 use object_store::path::Path as ObjectPath;
 use object_store::{
-    ClientOptions, CopyMode, CopyOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, RetryConfig,
+    ClientOptions, CopyMode, CopyOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
+    RetryConfig,
 };
 use parking_lot::Mutex;
 use spanwise_journal::DiskError;
@@ -28,9 +38,10 @@ const PIECE_BYTES: u64 = 256 << 10;
 const PIECES: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 /// Largest file that can be written: blocks stay far below, and a put of one part may have 5 GiB.
 const OBJECT_BYTES: usize = 1 << 30;
-/// One try, all tries of one request, and the pause that they begin with.
+/// Until the head of an answer is there, for one try; for all tries of one request; and for all of its answer.
 const REQUEST: Duration = Duration::from_secs(30);
 const RETRIES: Duration = Duration::from_secs(60);
+const OPERATION: Duration = Duration::from_secs(180);
 
 /// Why a bucket cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -107,21 +118,16 @@ type Result<T, E = DiskError> = std::result::Result<T, E>;
 impl ObjectDisk {
     /// A bucket of S3 or of a server that speaks it. `AWS_*` variables say where and as whom, as AWS' own tools have
     /// them: `AWS_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_ENDPOINT_URL`;
-    /// without keys those of the instance are used. Plain HTTP is taken only from an endpoint that says so.
+    /// without keys those of the instance are used. Plain HTTP is spoken only to an endpoint whose URL says so.
     ///
     /// # Errors
     /// When the settings do not fit, or the bucket cannot be listed.
     pub fn s3(url: ObjectUrl) -> Result<Self, ObjectsError> {
         let fail = |reason: String| ObjectsError { url: url.to_string(), reason };
-        // The HTTP client takes the process's provider of cryptography; somebody may have set it before.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = AmazonS3Builder::from_env()
+        let builder = AmazonS3Builder::from_env()
             .with_bucket_name(&url.bucket)
-            .with_retry(RetryConfig { retry_timeout: RETRIES, ..RetryConfig::default() });
-        let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).unwrap_or_default();
-        builder = builder.with_client_options(
-            ClientOptions::new().with_timeout(REQUEST).with_allow_http(endpoint.starts_with("http://")),
-        );
+            .with_retry(RetryConfig { retry_timeout: RETRIES, ..RetryConfig::default() })
+            .with_http_connector(Hyper);
         let store = builder.build().map_err(|error| fail(error.to_string()))?;
         let disk = Self::over(url.clone(), Arc::new(store)).map_err(|error| fail(error.to_string()))?;
         disk.list(Path::new(&url.prefix)).map_err(|error| fail(chain(&error.source)))?;
@@ -140,6 +146,41 @@ impl ObjectDisk {
 
     pub fn url(&self) -> &ObjectUrl {
         &self.shared.url
+    }
+}
+
+/// Makes HTTP clients of hyper and rustls.
+#[derive(Debug)]
+struct Hyper;
+
+impl HttpConnector for Hyper {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| object_store::Error::Generic { store: "S3", source: Box::new(error) })?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let https = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1();
+        Ok(HttpClient::new(HyperClient(Client::builder(TokioExecutor::new()).build(https.build()))))
+    }
+}
+
+#[derive(Debug)]
+struct HyperClient(Client<hyper_rustls::HttpsConnector<TcpConnector>, HttpRequestBody>);
+
+#[async_trait]
+impl HttpService for HyperClient {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let answer = tokio::time::timeout(REQUEST, self.0.request(request)).await;
+        let answer = answer.map_err(|late| HttpError::new(HttpErrorKind::Timeout, late))?.map_err(|error| {
+            let kind = if error.is_connect() { HttpErrorKind::Connect } else { HttpErrorKind::Request };
+            HttpError::new(kind, error)
+        })?;
+        let interrupted = |error| HttpError::new(HttpErrorKind::Interrupted, error);
+        Ok(answer.map(|body| HttpResponseBody::new(body.map_err(interrupted))))
     }
 }
 
@@ -189,7 +230,11 @@ impl Shared {
         let request = request(Arc::clone(&self.store), object(path));
         if let Some(runtime) = &self.runtime {
             runtime.spawn(async move {
-                let _ = reply.send(request.await);
+                let late = |_| {
+                    let source = format!("no answer within {} s", OPERATION.as_secs()).into();
+                    object_store::Error::Generic { store: "S3", source }
+                };
+                let _ = reply.send(tokio::time::timeout(OPERATION, request).await.map_err(late).flatten());
             });
         }
         let stopped = |_| DiskError::new(operation, path, io::Error::other("object storage has been closed"));
@@ -435,7 +480,8 @@ mod tests {
         let file = disk.open_read(Path::new("file")).unwrap();
         assert_eq!(file.len().unwrap(), content.len() as u64);
         let piece = PIECE_BYTES as usize;
-        for (offset, count) in [(0, 1), (piece - 3, 7), (5, 2 * piece), (0, content.len()), (3 * piece, 99), (content.len(), 1)]
+        for (offset, count) in
+            [(0, 1), (piece - 3, 7), (5, 2 * piece), (0, content.len()), (3 * piece, 99), (content.len(), 1)]
         {
             let mut buffer = vec![0; count];
             let read = file.read_at(&mut buffer, offset as u64).unwrap();

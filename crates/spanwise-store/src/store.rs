@@ -293,7 +293,11 @@ impl Store {
         let is_ours = manifest.version > 0 && manifest.writer == writer;
         if !is_ours {
             if manifest.version > 0 {
-                tracing::info!(blocks = manifest.blocks.len(), writer = manifest.writer, "taking over from another writer");
+                tracing::info!(
+                    blocks = manifest.blocks.len(),
+                    writer = manifest.writer,
+                    "taking over from another writer"
+                );
             }
             manifest.writer.clone_from(&writer);
             manifest.set_stored(Position::default());

@@ -76,7 +76,9 @@ impl Mutes {
         let new = self.path.with_extension("new");
         let written = match self.disk.remove(&new) {
             Err(error) if !error.is_missing() => Err(error),
-            _ => self.disk.put_new(&new, &[&bytes])
+            _ => self
+                .disk
+                .put_new(&new, &[&bytes])
                 .and_then(|()| self.disk.rename(&new, &self.path))
                 .and_then(|()| self.disk.sync_dir(self.path.parent().unwrap_or(Path::new(".")))),
         };

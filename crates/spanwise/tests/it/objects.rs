@@ -97,6 +97,22 @@ impl Drop for S3 {
     }
 }
 
+/// A file that `import` reads: one root of the service `shop`.
+fn write_file(path: &Path, trace: u64, name: &str) {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+    let request = serde_json::json!({"resourceSpans": [{
+        "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "shop"}}]},
+        "scopeSpans": [{"spans": [{
+            "traceId": hex(&trace_id(trace)),
+            "spanId": "0101010101010101",
+            "name": name,
+            "startTimeUnixNano": now.to_string(),
+            "endTimeUnixNano": (now + 5_000_000).to_string(),
+        }]}],
+    }]});
+    std::fs::write(path, request.to_string()).unwrap();
+}
+
 fn has_trace(server: &Server, number: u64, spans: u64) {
     let trace = server.json("http", &format!("/api/spanwise/traces/{}", hex(&trace_id(number))));
     assert_eq!(trace["span_count"], spans, "trace {number}");
@@ -112,12 +128,15 @@ fn blocks_in_a_bucket_outlive_the_machine_that_wrote_them() {
     has_trace(&server, 1, 2);
     server.kill();
     // What the log has becomes a block of the bucket.
-    let file = first.path().join("more.pb");
-    std::fs::write(&file, otlp("shop", vec![span(2, 1, 0, "GET /orders")])).unwrap();
+    let file = first.path().join("more.json");
+    write_file(&file, 2, "GET /orders");
     let output = s3.spanwise(&["import", file.to_str().unwrap(), "--data-dir", &dir(&first)]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let objects = s3.objects();
-    assert!(objects.iter().any(|name| name.starts_with("prod/eu/blocks/") && name.ends_with("/spans.parquet")), "{objects:?}");
+    assert!(
+        objects.iter().any(|name| name.starts_with("prod/eu/blocks/") && name.ends_with("/spans.parquet")),
+        "{objects:?}"
+    );
     assert!(objects.iter().any(|name| name.starts_with("prod/eu/manifest/")), "{objects:?}");
     assert!(!first.path().join("blocks").exists());
 
@@ -131,7 +150,7 @@ fn blocks_in_a_bucket_outlive_the_machine_that_wrote_them() {
     assert_eq!(server.export(&otlp("auth", vec![span(1, 3, 1, "verify")])), Some(200));
     has_trace(&server, 1, 3);
     server.kill();
-    std::fs::write(&file, otlp("shop", vec![span(3, 1, 0, "GET /orders")])).unwrap();
+    write_file(&file, 3, "GET /orders");
     let output = s3.spanwise(&["import", file.to_str().unwrap(), "--data-dir", &dir(&second)]);
     assert!(output.status.success(), "{}", text(&output.stderr));
 

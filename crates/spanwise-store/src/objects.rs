@@ -19,7 +19,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector as TcpConnector;
 use hyper_util::rt::TokioExecutor;
 use lru::LruCache;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody,
     HttpService,
@@ -128,9 +128,13 @@ impl ObjectDisk {
             .with_bucket_name(&url.bucket)
             .with_retry(RetryConfig { retry_timeout: RETRIES, ..RetryConfig::default() })
             .with_http_connector(Hyper);
+        let hint = match builder.get_config_value(&AmazonS3ConfigKey::AccessKeyId) {
+            Some(_) => "",
+            None => "; AWS_ACCESS_KEY_ID is not set, so that this machine was asked for the keys of an instance of AWS",
+        };
         let store = builder.build().map_err(|error| fail(error.to_string()))?;
         let disk = Self::over(url.clone(), Arc::new(store)).map_err(|error| fail(error.to_string()))?;
-        disk.list(Path::new(&url.prefix)).map_err(|error| fail(chain(&error.source)))?;
+        disk.list(Path::new(&url.prefix)).map_err(|error| fail(format!("{}{hint}", chain(&error.source))))?;
         Ok(disk)
     }
 

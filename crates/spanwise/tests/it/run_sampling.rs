@@ -1,12 +1,15 @@
 //! OpenTelemetry's own samplers, and ours, ask the sampling server what to record, and follow when it changes its mind.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use super::harness::{Server, config, request};
 use super::run::service;
 use super::run_programs::{Run, find, isolate, rust_shop};
+
+/// Makes one request with these headers.
+type Call<'a> = dyn Fn(&[(&str, &str)]) + 'a;
 
 /// A store and a sampling server whose strategies are in a file.
 struct Sampling<'a> {
@@ -32,23 +35,30 @@ impl<'a> Sampling<'a> {
         format!("endpoint=http://127.0.0.1:{port},pollingIntervalMs=50,initialSamplingRate=0")
     }
 
-    /// Nothing is recorded, then everything, then nothing again; `call` makes one trace of the service.
-    fn check(&self, service: &str, call: &dyn Fn()) {
+    /// Nothing is recorded, then everything, then nothing again; `call` makes one trace of the service, with these
+    /// headers.
+    fn check(&self, service: &str, call: &Call<'_>) {
         let query = format!("{{ resource.service.name = \"{service}\" && kind = server }}");
-        let known = || find(&self.server, &query).len();
-        (0..5).for_each(|_| call());
+        // Newest first.
+        let known = || find(&self.server, &query);
+        (0..5).for_each(|_| call(&[]));
         write(self.home, "1");
         self.server.eventually("what is asked for is recorded", |_| {
-            call();
-            known() > 0
+            call(&[]);
+            !known().is_empty()
         });
         write(self.home, "0");
-        self.server.eventually("what is not wanted any more is not recorded", |_| {
-            let before = known();
-            (0..3).for_each(|_| call());
-            // Longer than any of the programs keeps what it has.
-            std::thread::park_timeout(Duration::from_millis(1200));
-            known() == before
+        let (attempts, name) = (Cell::new(0u64), service.bytes().fold(1u64, |name, byte| name * 31 + u64::from(byte)));
+        self.server.eventually("what is not wanted any more is not recorded", |server| {
+            attempts.set(attempts.get() + 1);
+            let newest = known().first().cloned();
+            (0..3).for_each(|_| call(&[]));
+            // A caller that records is followed, and a program sends in order: what came before this has arrived.
+            let last = format!("{name:016x}{:016x}", attempts.get());
+            call(&[("traceparent", &format!("00-{last}-00f067aa0ba902b7-01"))]);
+            server.eventually("what a caller records is recorded", |_| known().contains(&last));
+            let known = known();
+            known.first() == Some(&last) && known.get(1) == newest.as_ref()
         });
     }
 }
@@ -79,7 +89,7 @@ fn the_java_agent_follows_the_sampling_server() {
     let mut price = service(home.path(), &sampling.server, "price", &["java", "-jar", "price.jar"], &variables);
     let port = price.port();
     // The JDK's server just closes the connection when a handler throws.
-    sampling.check("price", &|| drop(request(port, "GET", "/broken", &[], b"")));
+    sampling.check("price", &|headers| drop(request(port, "GET", "/broken", headers, b"")));
 }
 
 /// Ours, by either protocol, and what it records says how many it stands for.
@@ -95,10 +105,14 @@ fn the_rust_sdk_follows_the_sampling_server() {
         let url = run.wait_for("address", |line| line.starts_with("http://").then(|| line.to_owned()));
         let port: u16 = url.split(['/', ':']).find_map(|part| part.parse().ok()).unwrap();
         let order = br#"{"user":"ada","total":1,"card":"new"}"#;
-        let json = [("content-type", "application/json")];
-        sampling.check(name, &|| assert_eq!(request(port, "POST", "/pay", &json, order).unwrap().status, 200));
+        sampling.check(name, &|headers| {
+            let headers = [&[("content-type", "application/json")], headers].concat();
+            assert_eq!(request(port, "POST", "/pay", &headers, order).unwrap().status, 200);
+        });
     }
-    let id = find(&sampling.server, "{ resource.service.name = \"by-grpc\" && kind = server }").remove(0);
+    let id = find(&sampling.server, "{ resource.service.name = \"by-grpc\" && kind = server }");
+    // The oldest: the newest follow a caller.
+    let id = id.last().unwrap();
     let trace = sampling.server.json("http", &format!("/api/spanwise/traces/{id}"));
     assert_eq!(trace["spans"][0]["trace_state"], "ot=th:0");
 }

@@ -1,4 +1,4 @@
-import type { Clocks, Comparison, EntryAnswer, Finding, HeatmapAnswer, Insights, Kinds, MapAnswer, Mute, SearchAnswer, ServicesAnswer, Span, Status, TraceColumns, TraceEvents } from './types';
+import type { Clocks, Comparison, EntryAnswer, Finding, HeatmapAnswer, Insights, Kinds, MapAnswer, Mute, SearchAnswer, ServicesAnswer, Span, Status, TraceEvents } from './types';
 
 /** What the server said when it could not answer; queries carry the place of the error. */
 export class ApiError extends Error {
@@ -13,19 +13,19 @@ export class ApiError extends Error {
   }
 }
 
-async function read<T>(response: Response): Promise<T> {
-  if (!response.ok) {
-    const text = await response.text();
-    let body: { error?: string; offset?: number; length?: number; hint?: string } = {};
-    try {
-      body = JSON.parse(text);
-    } catch {
-      // Not JSON: the text itself says what is wrong.
-    }
-    throw new ApiError(body.error ?? (text.slice(0, 200) || `the server answered ${response.status}`), response.status, body.offset, body.length, body.hint ?? undefined);
+async function checked(response: Response): Promise<Response> {
+  if (response.ok) return response;
+  const text = await response.text();
+  let body: { error?: string; offset?: number; length?: number; hint?: string } = {};
+  try {
+    body = JSON.parse(text);
+  } catch {
+    // Not JSON: the text itself says what is wrong.
   }
-  return response.json();
+  throw new ApiError(body.error ?? (text.slice(0, 200) || `the server answered ${response.status}`), response.status, body.offset, body.length, body.hint ?? undefined);
 }
+
+const read = async <T>(response: Response): Promise<T> => (await checked(response)).json();
 
 const get = async <T>(path: string, signal?: AbortSignal): Promise<T> => read(await fetch(path, { signal }));
 
@@ -63,22 +63,29 @@ function columnsPath(id: string, { mode, clocks }: TraceReading): string {
 
 export const clocks = (window: SearchWindow, signal?: AbortSignal): Promise<Clocks> => get(`/api/spanwise/clocks?${query(window)}`, signal);
 
-const early = new Map<string, Promise<TraceColumns>>();
+const early = new Map<string, Promise<ArrayBuffer>>();
 
-/** Asks for a trace before there is anything to show it: the page's own parts load meanwhile. */
-export function expectTrace(id: string, reading: TraceReading): void {
+async function columns(path: string, signal?: AbortSignal, announce?: (bytes: number) => void): Promise<ArrayBuffer> {
+  const response = await checked(await fetch(path, { signal }));
+  announce?.(Number(response.headers.get('content-length') ?? 0));
+  return response.arrayBuffer();
+}
+
+/** Asks for a trace before there is anything to show it: the page's own parts load meanwhile. Its size is announced. */
+export function expectTrace(id: string, reading: TraceReading, announce: (bytes: number) => void): void {
   const path = columnsPath(id, reading);
-  const asked = get<TraceColumns>(path);
+  const asked = columns(path, undefined, announce);
   early.set(path, asked);
   // Whoever takes it hears of the failure; if nobody does, it is of no interest.
   asked.catch(() => undefined);
 }
 
-export const traceColumns = (id: string, reading: TraceReading, signal?: AbortSignal): Promise<TraceColumns> => {
+/** A trace's columns as they came: `readColumns` reads them. */
+export const traceBytes = (id: string, reading: TraceReading, signal?: AbortSignal): Promise<ArrayBuffer> => {
   const path = columnsPath(id, reading);
   const asked = early.get(path);
   early.delete(path);
-  return asked ?? get(path, signal);
+  return asked ?? columns(path, signal);
 };
 
 export const traceEvents = (id: string, clocks: string, signal?: AbortSignal): Promise<TraceEvents> =>

@@ -67,8 +67,8 @@ export interface Clocks {
   complete: boolean;
 }
 
-/** A trace as columns; arrays in tree order. */
-export interface TraceColumns {
+/** What a trace is as a whole. */
+export interface TraceHead {
   trace_id: string;
   root: Root | null;
   start_unix_nano: string;
@@ -76,29 +76,36 @@ export interface TraceColumns {
   span_count: number;
   error_count: number;
   services: ServiceCount[];
-  critical_path: { mode: string; segments: [number | null, number, number][]; by_service: { service: string; ns: number }[] };
-  /** Producer's place, consumer's place, nanoseconds between them. */
-  queue: [number, number, number][];
-  /** Client's place, server's place, before, wire out, server, wire back, after. */
-  ledger: [number, number | null, number, number, number, number, number][];
+  critical_path: { mode: string; by_service: { service: string; ns: number }[] };
   /** None where the trace is large: they are asked for apart. */
   findings: Finding[] | null;
   clocks: TraceClocks;
+}
+
+/** A trace as columns; arrays in tree order. */
+export interface TraceColumns {
+  head: TraceHead;
+  /** Of the critical path, end to end: place, from and to; a place of NaN where no span ran. */
+  segments: Float64Array;
+  /** Producer's place, consumer's place, nanoseconds between them. */
+  queue: [number, number, number][];
+  /** End to end: client's place, server's place or NaN, before, wire out, server, wire back, after. */
+  ledger: Float64Array;
   columns: {
     services: string[];
     names: string[];
     operations: string[];
     ids: string;
-    parent: number[];
-    service: number[];
-    name: number[];
-    operation: number[];
-    kind: number[];
-    start_ns: number[];
-    duration_ns: number[];
-    self_ns: number[];
-    critical_ns: number[];
-    status: number[];
+    parent: Int32Array;
+    service: Uint32Array;
+    name: Uint32Array;
+    operation: Uint32Array;
+    kind: Uint8Array;
+    start_ns: Float64Array;
+    duration_ns: Float64Array;
+    self_ns: Float64Array;
+    critical_ns: Float64Array;
+    status: Uint8Array;
     flags: [number, string[]][];
     messages: [number, string][];
     events: [number, number][];

@@ -1,24 +1,18 @@
 import { lazy, StrictMode, Suspense, useEffect, useRef, useState } from 'react';
 import { createRoot } from 'react-dom/client';
-import { expectTrace, services } from '../api/client';
+import { services } from '../api/client';
 import { useLoaded } from '../api/load';
 import { assignColours } from '../base/colour';
 import { useKeys } from '../base/keys';
 import { address, go, here, type Place, usePlace } from '../base/location';
 import { applyTheme, chosenTheme, useTheme } from '../base/theme';
-import { readingOf } from '../model/traceState';
+import { traceIn } from '../model/traceState';
 import { windowParameters } from '../model/window';
 import { Overview } from '../views/Overview';
 import { KeyHelp } from '../widgets/KeyHelp';
 import { Link } from '../widgets/Link';
 import { type Command, Palette } from '../widgets/Palette';
 import { Ghost } from '../widgets/States';
-import './tokens.css';
-import './style.css';
-import './overview.css';
-import './search.css';
-import './trace.css';
-import './pictures.css';
 
 const Search = lazy(() => import('../views/Search').then((part) => ({ default: part.Search })));
 const TracePage = lazy(() => import('../views/trace/TracePage').then((part) => ({ default: part.TracePage })));
@@ -55,8 +49,6 @@ function View({ place }: { place: Place }) {
       return <main><div className="state"><h2>No such page</h2><p><Link href="/">Overview</Link></p></div></main>;
   }
 }
-
-const traceIn = (path: string): string | undefined => /^\/trace\/([0-9a-fA-F]{1,32})$/.exec(path)?.[1]?.toLowerCase();
 
 function decode(text: string): string {
   try {
@@ -159,12 +151,5 @@ function titleOf(place: Place): string {
 }
 
 applyTheme(chosenTheme());
-// A trace that was opened by its address: what it takes is asked for at once.
-const first = here();
-const wanted = traceIn(first.path);
-if (wanted) {
-  expectTrace(wanted, readingOf(first));
-  void import('../views/trace/TracePage');
-}
 const root = document.getElementById('root');
 if (root) createRoot(root).render(<StrictMode><App /></StrictMode>);

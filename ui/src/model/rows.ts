@@ -1,5 +1,5 @@
 import type { TraceEvents } from '../api/types';
-import type { TraceModel } from './trace';
+import { membersOf, type TraceModel } from './trace';
 
 /** What a row shows. */
 export const SPAN = 0;
@@ -29,55 +29,58 @@ export interface Choices {
 
 /** Rows that no closed span and no folded group hides. One pass, no recursion. */
 export function rowsOf(model: TraceModel, choices: Choices): Rows {
+  const { closed, open, only, events } = choices;
   const byPlace = new Map<number, number[]>();
-  choices.events?.events.forEach((event, number) => {
+  events?.events.forEach((event, number) => {
     const held = byPlace.get(event.place);
     if (held) held.push(number);
     else byPlace.set(event.place, [number]);
   });
-  const most = model.count + model.groups.length + (choices.events?.events.length ?? 0);
-  const rows: Rows = { count: 0, kind: new Uint8Array(most), reference: new Int32Array(most), depth: new Int32Array(most) };
-  const put = (kind: number, reference: number, depth: number) => {
-    rows.kind[rows.count] = kind;
-    rows.reference[rows.count] = reference;
-    rows.depth[rows.count] = depth;
-    rows.count += 1;
+  const [hasEvents, hasClosed] = [byPlace.size > 0, closed.size > 0];
+  const most = model.count + model.groups.count + (events?.events.length ?? 0);
+  const [kind, reference, depths] = [new Uint8Array(most), new Int32Array(most), new Int32Array(most)];
+  let count = 0;
+  const put = (what: number, number: number, depth: number) => {
+    kind[count] = what;
+    reference[count] = number;
+    depths[count] = depth;
+    count += 1;
   };
   // Members of an open group stand one deeper, below its row; they are put out when the group's first member comes.
   const pending: { at: number; end: number; shift: number; member: number }[] = [{ at: 0, end: model.count, shift: 0, member: -1 }];
-  const isShown = new Uint8Array(model.groups.length);
-  while (pending.length > 0) {
-    const range = pending[pending.length - 1];
-    if (!range || range.at >= range.end) {
-      pending.pop();
-      continue;
-    }
-    const place = range.at;
-    const end = model.end[place] ?? place + 1;
-    const depth = (model.depth[place] ?? 0) + range.shift;
-    if (choices.only && (choices.only[place] ?? 0) <= 0) {
-      range.at = end;
-      continue;
-    }
-    const group = model.groupOf[place] ?? -1;
-    if (group >= 0 && range.member !== place) {
-      range.at = end;
-      if (isShown[group]) continue;
-      isShown[group] = 1;
-      put(GROUP, group, depth);
-      if (!choices.open.has(group)) continue;
-      const members = model.groups[group]?.members ?? [];
-      for (let number = members.length - 1; number >= 0; number -= 1) {
-        const member = members[number] ?? 0;
-        pending.push({ at: member, end: model.end[member] ?? member + 1, shift: range.shift + 1, member });
+  const isShown = new Uint8Array(model.groups.count);
+  for (let range = pending.pop(); range; range = pending.pop()) {
+    let { at } = range;
+    const { end, shift, member } = range;
+    while (at < end) {
+      const place = at;
+      const below = model.end[place] ?? place + 1;
+      const depth = (model.depth[place] ?? 0) + shift;
+      if (only && (only[place] ?? 0) <= 0) {
+        at = below;
+        continue;
       }
-      continue;
+      const group = model.groupOf[place] ?? -1;
+      if (group >= 0 && member !== place) {
+        at = below;
+        if (isShown[group]) continue;
+        isShown[group] = 1;
+        put(GROUP, group, depth);
+        if (!open.has(group)) continue;
+        const members = membersOf(model, group);
+        pending.push({ at, end, shift, member });
+        for (let number = members.length - 1; number >= 0; number -= 1) {
+          const own = members[number] ?? 0;
+          pending.push({ at: own, end: model.end[own] ?? own + 1, shift: shift + 1, member: own });
+        }
+        break;
+      }
+      put(SPAN, place, depth);
+      if (hasEvents) for (const event of byPlace.get(place) ?? []) put(EVENT, event, depth + 1);
+      at = hasClosed && closed.has(place) ? below : place + 1;
     }
-    put(SPAN, place, depth);
-    for (const event of byPlace.get(place) ?? []) put(EVENT, event, depth + 1);
-    range.at = choices.closed.has(place) ? end : place + 1;
   }
-  return rows;
+  return { count, kind, reference, depth: depths };
 }
 
 /** The row of a span, opening nothing; -1 when it is hidden. */

@@ -1,6 +1,6 @@
 import type { Finding } from '../api/types';
 import { text } from './findings';
-import { operationOf, serviceOf, type TraceModel } from './trace';
+import { membersOf, operationOf, type TraceModel } from './trace';
 
 /** The spans that findings of one trace stand beside: the caller with most of the calls, or where the error was born. */
 export function findingsByPlace(model: TraceModel, findings: Finding[]): Map<number, Finding[]> {
@@ -22,15 +22,17 @@ function placeOf(model: TraceModel, finding: Finding): number {
   const callee = text(subject, 'callee', 'operation');
   let [best, most] = [-1, -1];
   const calls = new Map<number, number>();
-  for (const group of model.groups) {
-    const first = group.members[0] ?? 0;
+  for (let group = 0; group < model.groups.count; group += 1) {
+    const members = membersOf(model, group);
+    const first = members[0] ?? 0;
     if (callee && operationOf(model, first) === callee) {
       // The calls may hang below wrappers of the caller.
-      for (let at = group.parent, step = 0; at >= 0 && step < 3; at = model.parent[at] ?? -1, step += 1) calls.set(at, (calls.get(at) ?? 0) + group.members.length);
+      for (let at = model.groups.parent[group] ?? -1, step = 0; at >= 0 && step < 3; at = model.parent[at] ?? -1, step += 1) calls.set(at, (calls.get(at) ?? 0) + members.length);
     }
   }
+  const [wantedService, wantedOperation] = [model.services.indexOf(service), model.operations.indexOf(operation)];
   for (let place = 0; place < model.count; place += 1) {
-    if (serviceOf(model, place) !== service || operationOf(model, place) !== operation) continue;
+    if (model.service[place] !== wantedService || model.operation[place] !== wantedOperation) continue;
     const own = calls.get(place) ?? 0;
     if (own > most) [best, most] = [place, own];
   }

@@ -1,5 +1,5 @@
 import type { Place } from '../base/location';
-import type { TraceModel } from './trace';
+import { idOf, membersOf, placeOf, type TraceModel } from './trace';
 
 /** What the address says of a trace's page; ids stay true when late spans arrive. */
 export interface TraceState {
@@ -14,6 +14,8 @@ export interface TraceState {
   open: Set<number>;
   isCriticalOnly: boolean;
   hasEvents: boolean;
+  /** Whether the typical trace, or `other`, is drawn behind the rows. */
+  hasGhosts: boolean;
   other: string;
 }
 
@@ -24,13 +26,13 @@ const VIEWS = ['rows', 'flame', 'table', 'events', 'compare'] as const;
 
 export function traceState(place: Place, model: TraceModel): TraceState {
   const get = (key: string) => place.parameters.get(key) ?? '';
-  const places = (key: string) => get(key).split('.').map((id) => model.placeOf(id)).filter((at) => at >= 0);
+  const places = (key: string) => get(key).split('.').map((id) => placeOf(model, id)).filter((at) => at >= 0);
   const view = VIEWS.find((one) => one === get('view')) ?? 'rows';
   const [from, to] = get('zoom').split('-').map(Number);
   const hasZoom = from !== undefined && to !== undefined && Number.isFinite(from) && Number.isFinite(to) && to > from;
   return {
     view,
-    selected: get('span') ? model.placeOf(get('span')) : -1,
+    selected: placeOf(model, get('span')),
     find: get('find'),
     ...readingOf(place),
     zoom: hasZoom ? { from, to } : { from: model.firstNs, to: model.lastNs },
@@ -38,9 +40,13 @@ export function traceState(place: Place, model: TraceModel): TraceState {
     open: new Set(places('open').map((at) => model.groupOf[at] ?? -1).filter((group) => group >= 0)),
     isCriticalOnly: get('critical') === '1',
     hasEvents: get('events') === '1',
+    hasGhosts: get('typical') === '1',
     other: /^[0-9a-f]{32}$/.test(get('with')) ? get('with') : '',
   };
 }
+
+/** The trace whose page a path names. */
+export const traceIn = (path: string): string | undefined => /^\/trace\/([0-9a-fA-F]{1,32})$/.exec(path)?.[1]?.toLowerCase();
 
 /** How the address asks for the trace to be read. */
 export function readingOf(place: Place): { mode: string; clocks: string } {
@@ -48,12 +54,12 @@ export function readingOf(place: Place): { mode: string; clocks: string } {
 }
 
 export function idsOf(model: TraceModel, places: Iterable<number>): string {
-  return [...places].slice(0, MOST_IDS).map((at) => model.id(at)).join('.');
+  return [...places].slice(0, MOST_IDS).map((at) => idOf(model, at)).join('.');
 }
 
 /** A group is named by its first span. */
 export function groupIds(model: TraceModel, groups: Iterable<number>): string {
-  return idsOf(model, [...groups].map((group) => model.groups[group]?.members[0] ?? 0));
+  return idsOf(model, [...groups].map((group) => membersOf(model, group)[0] ?? 0));
 }
 
 /** Keeps a zoom within the trace, and not narrower than can be drawn. */

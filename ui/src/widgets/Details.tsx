@@ -1,6 +1,6 @@
 import type { Finding, Span } from '../api/types';
 import { serviceColour } from '../base/colour';
-import { duration } from '../base/format';
+import { duration, signed } from '../base/format';
 import { address } from '../base/location';
 import type { LedgerLine } from '../model/trace';
 import { Copy } from './Copy';
@@ -25,6 +25,8 @@ export interface Known {
   queue: { other: number; ns: number; isProducer: boolean; name: string }[];
   among: { percentile: number; spans: number; medianNs: number } | null;
   findings: Finding[];
+  /** How long its counterpart in the typical trace took; null without one, nothing where none is shown. */
+  typicalNs?: number | null;
 }
 
 interface Properties {
@@ -53,6 +55,7 @@ export function Details({ known, full, error, close, goTo }: Properties) {
         <div><dt>Starts at</dt><dd>{duration(known.startNs)}</dd></div>
       </dl>
       {known.among && <p className="small soft">Slower than {known.among.percentile.toFixed(known.among.percentile > 99 ? 1 : 0)} % of {known.among.spans} spans of its kind; their median is {duration(known.among.medianNs)}.</p>}
+      {known.typicalNs !== undefined && <p className="small soft">{known.typicalNs === null ? 'The typical trace has no such span.' : <>In the typical trace {duration(known.typicalNs)}: <b>{signed(known.durationNs - known.typicalNs)}</b> here.</>}</p>}
       {(known.message || full?.status_message) && <p className="error message">{known.message || full?.status_message}</p>}
       {known.findings.map((finding) => <p key={finding.id} className="finding-line">{finding.title}</p>)}
       {ledger && <LedgerBar known={known} ledger={ledger} />}

@@ -40,19 +40,21 @@ export function Minimap({ model, zoom, setZoom }: Properties) {
       }
       context.fillStyle = failed;
       for (const place of model.errors.slice(0, MOST)) if (isError(model, place)) bar(place);
-      const skip = Math.max(1, Math.ceil(model.segments.length / MOST));
-      for (let at = 0; at < model.segments.length; at += skip) {
-        const segment = model.segments[at];
-        if (!segment) continue;
-        context.fillStyle = colours[model.service[segment.place] ?? 0] ?? failed;
-        const left = ((segment.start - model.firstNs) / whole) * width;
-        context.fillRect(left, HEIGHT - 4, Math.max(0.5, ((segment.end - segment.start) / whole) * width), 4);
+      const { place, start, end } = model.segments;
+      const skip = Math.max(1, Math.ceil(place.length / MOST));
+      for (let at = 0; at < place.length; at += skip) {
+        context.fillStyle = colours[model.service[place[at] ?? 0] ?? 0] ?? failed;
+        const [from, to] = [start[at] ?? 0, end[at] ?? 0];
+        context.fillRect(((from - model.firstNs) / whole) * width, HEIGHT - 4, Math.max(0.5, ((to - from) / whole) * width), 4);
       }
     };
-    draw();
+    // Draws when it begins to watch: after the rows, which are what one waits for.
     const observer = new ResizeObserver(draw);
-    observer.observe(element);
-    return () => observer.disconnect();
+    const timer = setTimeout(() => observer.observe(element));
+    return () => {
+      clearTimeout(timer);
+      observer.disconnect();
+    };
   }, [model, whole]);
   const drag = (event: React.PointerEvent) => {
     const box = frame.current?.getBoundingClientRect();

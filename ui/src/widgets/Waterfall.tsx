@@ -1,11 +1,12 @@
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'react';
 import type { Finding, Kinds, TraceEvents } from '../api/types';
 import { serviceColour } from '../base/colour';
-import { duration, ticks } from '../base/format';
+import { duration, signed, ticks } from '../base/format';
 import { kindName } from '../model/findings';
+import { type Ghosts, typicalNs } from '../model/ghosts';
 import { percentileOf } from '../model/kinds';
 import { EVENT, GROUP, type Rows, SPAN } from '../model/rows';
-import { isError, nameOf, operationOf, serviceOf, type TraceModel } from '../model/trace';
+import { isError, membersOf, nameOf, operationOf, serviceOf, type TraceModel } from '../model/trace';
 import { canvasOf } from './canvas';
 import { drawRows, paint, ROW, type Zoom } from './drawRows';
 
@@ -19,6 +20,8 @@ interface Properties {
   open: ReadonlySet<number>;
   kinds?: Kinds;
   events?: TraceEvents;
+  /** Another trace behind the rows. */
+  ghosts?: Ghosts;
   findings: Map<number, Finding[]>;
   select: (place: number) => void;
   toggle: (row: number) => void;
@@ -28,10 +31,12 @@ interface Properties {
 }
 
 const LABEL_LEAST = 180;
+/** Of each of the two columns that say in numbers what outlines show. */
+const NUMBER_WIDTH = 68;
 
 /** Rows of text and bars of time. Text is in the document, bars are on a canvas; both only for the rows that are seen. */
 export function Waterfall(properties: Properties) {
-  const { model, rows, zoom, selected, found, closed, open, kinds, events, findings, select, toggle, setZoom, goTo } = properties;
+  const { model, rows, zoom, selected, found, closed, open, kinds, events, ghosts, findings, select, toggle, setZoom, goTo } = properties;
   const body = useRef<HTMLDivElement>(null);
   const canvas = useRef<HTMLCanvasElement>(null);
   const [view, setView] = useState({ top: 0, height: 600, width: 1000 });
@@ -56,15 +61,6 @@ export function Waterfall(properties: Properties) {
     const top = goTo.row * ROW;
     if (top < element.scrollTop + ROW || top + 2 * ROW > element.scrollTop + element.clientHeight) element.scrollTop = Math.max(0, top - element.clientHeight / 2);
   }, [goTo]);
-  const segmentsOf = useMemo(() => {
-    const held = new Map<number, number[]>();
-    model.segments.forEach((segment, number) => {
-      const list = held.get(segment.place);
-      if (list) list.push(number);
-      else held.set(segment.place, [number]);
-    });
-    return held;
-  }, [model]);
   const colours = useMemo(paint, []);
   const first = Math.max(0, Math.min(rows.count - 1, Math.floor(view.top / ROW)));
   const shift = view.top - first * ROW;
@@ -72,8 +68,8 @@ export function Waterfall(properties: Properties) {
   useLayoutEffect(() => {
     const element = canvas.current;
     const drawing = element && canvasOf(element, view.height);
-    if (drawing) drawRows(drawing.context, drawing.width, view.height, { model, rows, zoom, segmentsOf, events }, first, shift, colours);
-  }, [model, rows, zoom, segmentsOf, events, first, shift, colours, view.height, view.width, labelWidth]);
+    if (drawing) drawRows(drawing.context, drawing.width, view.height, { model, rows, zoom, events, ghosts }, first, shift, colours);
+  }, [model, rows, zoom, events, ghosts, first, shift, colours, view.height, view.width, labelWidth]);
   // The browser's own handling of the wheel must be stopped, which React's listeners cannot.
   const zoomBy = useRef<(event: WheelEvent) => void>(() => {});
   zoomBy.current = (event) => {
@@ -114,11 +110,11 @@ export function Waterfall(properties: Properties) {
     lines.push(
       <RowLine
         key={`${rows.kind[row]} ${rows.reference[row]}`}
-        {...{ model, rows, row, kinds, events, select, toggle }}
+        {...{ model, rows, row, kinds, events, ghosts, select, toggle }}
         top={(row - first) * ROW - shift}
         width={labelWidth}
         isSelected={rows.kind[row] === SPAN && rows.reference[row] === selected}
-        isFound={rows.kind[row] === SPAN ? found.has(rows.reference[row] ?? -1) : rows.kind[row] === GROUP && (model.groups[rows.reference[row] ?? 0]?.members.some((member) => found.has(member)) ?? false)}
+        isFound={rows.kind[row] === SPAN ? found.has(rows.reference[row] ?? -1) : rows.kind[row] === GROUP && membersOf(model, rows.reference[row] ?? 0).some((member) => found.has(member))}
         isClosed={rows.kind[row] === GROUP ? !open.has(rows.reference[row] ?? 0) : closed.has(rows.reference[row] ?? 0)}
         findings={rows.kind[row] === SPAN ? findings.get(rows.reference[row] ?? -1) : undefined}
       />,
@@ -128,7 +124,9 @@ export function Waterfall(properties: Properties) {
   return (
     <div className="waterfall">
       <div className="axis" style={{ paddingLeft: labelWidth }}>
-        <span className="axis-title" style={{ width: labelWidth }}>Service and operation</span>
+        <span className="axis-title">Service and operation</span>
+        {ghosts && <span className="axis-title number" style={{ left: labelWidth - 2 * NUMBER_WIDTH, width: NUMBER_WIDTH }}>typical</span>}
+        {ghosts && <span className="axis-title number" style={{ left: labelWidth - NUMBER_WIDTH, width: NUMBER_WIDTH }}>difference</span>}
         <Axis zoom={zoom} width={view.width - labelWidth} />
         <div className="divider" style={{ left: labelWidth }} onPointerDown={drag} aria-hidden="true" />
       </div>
@@ -166,13 +164,14 @@ interface LineProperties {
   isClosed: boolean;
   kinds?: Kinds;
   events?: TraceEvents;
+  ghosts?: Ghosts;
   findings?: Finding[];
   select: (place: number) => void;
   toggle: (row: number) => void;
 }
 
 function RowLine(properties: LineProperties) {
-  const { model, rows, row, top, width, isSelected, isFound, isClosed, kinds, events, findings, select, toggle } = properties;
+  const { model, rows, row, top, width, isSelected, isFound, isClosed, kinds, events, ghosts, findings, select, toggle } = properties;
   const reference = rows.reference[row] ?? 0;
   const depth = rows.depth[row] ?? 0;
   const kind = rows.kind[row];
@@ -190,8 +189,8 @@ function RowLine(properties: LineProperties) {
       </div>
     );
   }
-  const place = kind === GROUP ? (model.groups[reference]?.members[0] ?? 0) : reference;
-  const members = kind === GROUP ? (model.groups[reference]?.members.length ?? 0) : 0;
+  const place = kind === GROUP ? (membersOf(model, reference)[0] ?? 0) : reference;
+  const members = kind === GROUP ? membersOf(model, reference).length : 0;
   const canToggle = kind === GROUP || (model.children[place] ?? 0) > 0;
   const service = serviceOf(model, place);
   const failed = kind === SPAN && isError(model, place);
@@ -213,7 +212,7 @@ function RowLine(properties: LineProperties) {
       aria-selected={isSelected}
       onClick={() => (kind === GROUP ? toggle(row) : select(place))}
     >
-      <div className="label" role="gridcell" style={{ width, paddingLeft: indent }}>
+      <div className="label" role="gridcell" style={{ width: ghosts ? width - 2 * NUMBER_WIDTH - 10 : width, paddingLeft: indent }}>
         {canToggle ? (
           <button
             type="button"
@@ -239,7 +238,21 @@ function RowLine(properties: LineProperties) {
           {among && among.percentile >= 95 && <span className="chip" title={`slower than ${among.percentile.toFixed(1)} % of ${among.spans} spans of its kind; their median is ${duration(among.medianNs)}`}>p{Math.min(99.9, Math.floor(among.percentile * 10) / 10).toFixed(among.percentile > 99 ? 1 : 0)}</span>}
         </span>
       </div>
+      {ghosts && <Typical {...{ model, ghosts, place }} group={kind === GROUP ? reference : undefined} />}
     </div>
+  );
+}
+
+/** In numbers what the outline shows: how long the counterpart took, and how much more this did. */
+function Typical({ model, ghosts, place, group }: { model: TraceModel; ghosts: Ghosts; place: number; group?: number }) {
+  const there = group === undefined ? typicalNs(ghosts, place) : (ghosts.ofGroup[group]?.sumNs ?? null);
+  const own = group === undefined ? (model.duration[place] ?? 0) : membersOf(model, group).reduce((sum, member) => sum + (model.duration[member] ?? 0), 0);
+  const isFar = there !== null && Math.abs(own - there) >= Math.max(1e6, there / 2);
+  return (
+    <>
+      <span className="typical" role="gridcell" style={{ width: NUMBER_WIDTH }}>{there === null ? <><span aria-hidden="true">–</span><span className="unseen">none</span></> : <><span className="unseen">typically </span>{duration(there)}</>}</span>
+      <span className={isFar ? 'typical far' : 'typical'} role="gridcell" style={{ width: NUMBER_WIDTH }}>{there !== null && signed(own - there)}</span>
+    </>
   );
 }
 

@@ -1,13 +1,16 @@
 import type { TraceEvents } from '../api/types';
 import { serviceColour, token } from '../base/colour';
-import { duration, ticks } from '../base/format';
+import { duration, signed, ticks } from '../base/format';
+import { type Ghosts, typicalNs } from '../model/ghosts';
 import { EVENT, GROUP, type Rows, SPAN } from '../model/rows';
-import { endOf, isError, serviceOf, type TraceModel } from '../model/trace';
+import { endOf, isError, ledgerOf, membersOf, serviceOf, type TraceModel } from '../model/trace';
 import { hatch } from './canvas';
 
 export const ROW = 22;
 const BAR = 12;
 const BAR_TOP = (ROW - BAR) / 2;
+/** The outline of the other trace's span looks out above and below the bar. */
+const GHOST = 18;
 
 /** The part of the trace's time that is seen, in nanoseconds from its start. */
 export interface Zoom {
@@ -19,9 +22,8 @@ export interface Drawing {
   model: TraceModel;
   rows: Rows;
   zoom: Zoom;
-  /** By place: number of the segments that are the span's. */
-  segmentsOf: Map<number, number[]>;
   events?: TraceEvents;
+  ghosts?: Ghosts;
 }
 
 interface Paint {
@@ -32,6 +34,8 @@ interface Paint {
   critical: string;
   ground: string;
   hatch: string;
+  ghost: string;
+  ghostFill: string;
   font: string;
 }
 
@@ -44,17 +48,30 @@ export function paint(): Paint {
     critical: token('--critical'),
     ground: token('--ground'),
     hatch: token('--hatch'),
+    ghost: token('--ghost'),
+    ghostFill: token('--sunken'),
     font: token('--font'),
   };
+}
+
+/** What is drawn on, and where a moment stands on it. */
+interface Sheet {
+  context: CanvasRenderingContext2D;
+  width: number;
+  zoom: Zoom;
+  /** Pixels a nanosecond. */
+  scale: number;
+  x: (ns: number) => number;
+  colours: Paint;
 }
 
 /** Bars of the rows from `first` on; the first is `shift` pixels above the canvas. */
 export function drawRows(context: CanvasRenderingContext2D, width: number, height: number, drawing: Drawing, first: number, shift: number, colours: Paint): void {
   const { rows, zoom } = drawing;
   const scale = width / Math.max(1e-9, zoom.to - zoom.from);
-  const xOf = (ns: number) => (ns - zoom.from) * scale;
+  const sheet: Sheet = { context, width, zoom, scale, x: (ns) => (ns - zoom.from) * scale, colours };
   context.fillStyle = colours.line;
-  for (const tick of ticks(zoom.from, zoom.to, width / 130)) context.fillRect(Math.round(xOf(tick)), 0, 1, height);
+  for (const tick of ticks(zoom.from, zoom.to, width / 130)) context.fillRect(Math.round(sheet.x(tick)), 0, 1, height);
   context.font = `11px ${colours.font}`;
   context.textBaseline = 'middle';
   for (let row = first; row < rows.count; row += 1) {
@@ -63,14 +80,14 @@ export function drawRows(context: CanvasRenderingContext2D, width: number, heigh
     const reference = rows.reference[row] ?? 0;
     switch (rows.kind[row]) {
       case SPAN:
-        drawSpan(context, width, drawing, reference, top, xOf, colours);
+        drawSpan(sheet, drawing, reference, top);
         break;
       case GROUP:
-        drawGroup(context, width, drawing, reference, top, xOf, colours);
+        drawGroup(sheet, drawing, reference, top);
         break;
       case EVENT: {
         const event = drawing.events?.events[reference];
-        if (event) diamond(context, xOf(event.time_ns), top + ROW / 2, colours.muted, 4);
+        if (event) diamond(context, sheet.x(event.time_ns), top + ROW / 2, colours.muted, 4);
         break;
       }
       default:
@@ -78,51 +95,54 @@ export function drawRows(context: CanvasRenderingContext2D, width: number, heigh
   }
 }
 
-function drawSpan(context: CanvasRenderingContext2D, width: number, { model, segmentsOf, zoom }: Drawing, place: number, top: number, xOf: (ns: number) => number, colours: Paint): void {
+function drawSpan(sheet: Sheet, { model, ghosts }: Drawing, place: number, top: number): void {
+  const { context, width, zoom, x, colours } = sheet;
   const [start, end] = [model.start[place] ?? 0, endOf(model, place)];
   const service = serviceOf(model, place);
+  const there = ghosts?.of[place] ?? -1;
+  if (ghosts && there >= 0) ghost(sheet, ghosts.other.start[there] ?? 0, endOf(ghosts.other, there), top);
   if (end < zoom.from || start > zoom.to) {
     beyond(context, width, start > zoom.to, top, serviceColour(service));
     return;
   }
-  const [left, right] = [Math.max(-4, xOf(start)), Math.min(width + 4, Math.max(xOf(end), xOf(start) + 1.5))];
+  const [left, right] = [Math.max(-4, x(start)), Math.min(width + 4, Math.max(x(end), x(start) + 1.5))];
   const y = top + BAR_TOP;
   const flags = model.flags.get(place);
   context.fillStyle = serviceColour(service, flags?.includes('async') || flags?.includes('detached') ? 0.45 : 0.82);
   round(context, left, y, right - left, BAR);
-  const line = model.ledger.get(place);
+  const line = ledgerOf(model, place);
   if (line && line.server !== null && line.wireOut + line.wireBack > 0) {
     // The wire: from the call to its server and back.
     context.fillStyle = hatch(context, colours.hatch);
-    wire(context, xOf(start), xOf(start + line.wireOut), y);
-    wire(context, xOf(end - line.wireBack), xOf(end), y);
+    wire(context, x(start), x(start + line.wireOut), y);
+    wire(context, x(end - line.wireBack), x(end), y);
   }
   if (isError(model, place)) {
     context.fillStyle = colours.error;
     context.fillRect(left, y, right - left, 2.5);
     cross(context, Math.max(left, 0) + 6, y + BAR / 2 + 1, colours.error, colours.ground);
   }
-  context.fillStyle = colours.critical;
-  for (const number of segmentsOf.get(place) ?? []) {
-    const segment = model.segments[number];
-    if (!segment) continue;
-    const [from, to] = [Math.max(xOf(segment.start), 0), Math.min(xOf(segment.end), width)];
-    if (to > from) context.fillRect(from, y + BAR - 3, Math.max(1, to - from), 3);
-  }
-  label(context, width, left, right, top, duration(model.duration[place] ?? 0), colours);
+  critical(sheet, model, place, y);
+  const took = model.duration[place] ?? 0;
+  const typical = ghosts ? typicalNs(ghosts, place) : null;
+  const edge = ghosts && there >= 0 ? Math.max(right, Math.min(width + 4, x(endOf(ghosts.other, there)))) : right;
+  label(sheet, left, edge, top, typical === null ? duration(took) : `${duration(took)}, ${signed(took - typical)}`);
 }
 
 /** Repeated siblings: one stripe for each. */
-function drawGroup(context: CanvasRenderingContext2D, width: number, { model, segmentsOf }: Drawing, number: number, top: number, xOf: (ns: number) => number, colours: Paint): void {
-  const group = model.groups[number];
-  const first = group?.members[0];
-  if (!group || first === undefined) return;
+function drawGroup(sheet: Sheet, { model, ghosts }: Drawing, number: number, top: number): void {
+  const { context, width, x, colours } = sheet;
+  const members = membersOf(model, number);
+  const first = members[0];
+  if (first === undefined) return;
   const y = top + BAR_TOP;
   const colour = serviceColour(serviceOf(model, first), 0.85);
+  const other = ghosts?.ofGroup[number];
+  if (other) ghost(sheet, other.from, other.to, top);
   let [left, right, sum] = [Infinity, -Infinity, 0];
   let lastDrawn = -Infinity;
-  for (const member of group.members) {
-    const [from, to] = [xOf(model.start[member] ?? 0), xOf(endOf(model, member))];
+  for (const member of members) {
+    const [from, to] = [x(model.start[member] ?? 0), x(endOf(model, member))];
     left = Math.min(left, from);
     right = Math.max(right, to);
     sum += model.duration[member] ?? 0;
@@ -132,13 +152,51 @@ function drawGroup(context: CanvasRenderingContext2D, width: number, { model, se
     context.fillStyle = isError(model, member) ? colours.error : colour;
     context.fillRect(begin, y, Math.max(1, Math.min(to, width) - begin - (to - from > 3 ? 1 : 0)), BAR);
     lastDrawn = Math.round(to);
-    context.fillStyle = colours.critical;
-    for (const at of segmentsOf.get(member) ?? []) {
-      const segment = model.segments[at];
-      if (segment) context.fillRect(Math.max(0, xOf(segment.start)), y + BAR - 3, Math.max(1, Math.min(width, xOf(segment.end)) - Math.max(0, xOf(segment.start))), 3);
-    }
+    critical(sheet, model, member, y);
   }
-  label(context, width, Math.max(left, -4), Math.min(right, width + 4), top, `×${group.members.length} · ${duration(sum)} in all`, colours);
+  const edge = other ? Math.max(right, x(other.to)) : right;
+  label(sheet, Math.max(left, -4), Math.min(edge, width + 4), top, `×${members.length} · ${duration(sum)} in all${other ? `, ${signed(sum - other.sumNs)}` : ''}`);
+}
+
+/** Where the other trace's span stood: an outline behind the bar. */
+function ghost({ context, width, zoom, x, colours }: Sheet, start: number, end: number, top: number): void {
+  if (end < zoom.from || start > zoom.to) return;
+  const left = Math.round(Math.max(-6, x(start))) + 0.5;
+  const right = Math.round(Math.min(width + 6, Math.max(x(end), x(start) + 2))) + 0.5;
+  context.beginPath();
+  context.roundRect(left, top + (ROW - GHOST) / 2 + 0.5, right - left, GHOST - 1, Math.min(3, (right - left) / 2));
+  context.fillStyle = colours.ghostFill;
+  context.fill();
+  context.strokeStyle = colours.ghost;
+  context.lineWidth = 1;
+  context.stroke();
+}
+
+/** The span's parts of the critical path, below on its bar. Those that others would hide are passed over at once. */
+function critical({ context, width, zoom, scale, colours }: Sheet, { segments }: TraceModel, place: number, y: number): void {
+  const { start, end, first, ofPlace } = segments;
+  const last = first[place + 1] ?? 0;
+  const endAt = (at: number) => end[ofPlace[at] ?? 0] ?? 0;
+  context.fillStyle = colours.critical;
+  let reached = zoom.from;
+  let at = first[place] ?? 0;
+  for (;;) {
+    // A span's segments follow one another: the first that goes beyond what is drawn.
+    let low = at;
+    let high = last;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (endAt(middle) <= reached) low = middle + 1;
+      else high = middle;
+    }
+    const begins = Math.max(start[ofPlace[low] ?? 0] ?? 0, reached);
+    if (low >= last || begins >= zoom.to) return;
+    const left = (begins - zoom.from) * scale;
+    const right = Math.max(Math.min((endAt(low) - zoom.from) * scale, width), left + 1);
+    context.fillRect(left, y + BAR - 3, right - left, 3);
+    reached = Math.max(endAt(low), zoom.from + right / scale);
+    at = low + 1;
+  }
 }
 
 function wire(context: CanvasRenderingContext2D, from: number, to: number, y: number): void {
@@ -146,7 +204,7 @@ function wire(context: CanvasRenderingContext2D, from: number, to: number, y: nu
 }
 
 /** Behind the bar, before it where there is no room, on it where there is none either. */
-function label(context: CanvasRenderingContext2D, width: number, left: number, right: number, top: number, text: string, colours: Paint): void {
+function label({ context, width, colours }: Sheet, left: number, right: number, top: number, text: string): void {
   const needed = context.measureText(text).width + 8;
   const y = top + ROW / 2 + 0.5;
   context.textAlign = 'left';

@@ -1,17 +1,19 @@
 import { describe, expect, it } from 'vitest';
+import { readColumns } from '../../src/api/columns';
 import type { TraceColumns } from '../../src/api/types';
+import { ghostsOf, typicalNs } from '../../src/model/ghosts';
 import { blocks, compareTrees, pathTree } from '../../src/model/paths';
 import { EVENT, GROUP, reveal, rowOfSpan, rowsOf, SPAN } from '../../src/model/rows';
-import { criticalBelow, findSpans, totals, traceModel } from '../../src/model/trace';
+import { criticalBelow, findSpans, idOf, ledgerOf, membersOf, placeOf, totals, traceModel } from '../../src/model/trace';
 import { bounded } from '../../src/model/traceState';
 
 /** `[parent, service, name, start, duration]`, with the critical path over every span's own time. */
-function trace(lines: [number, string, string, number, number][], failed: number[] = []): TraceColumns {
+function trace(lines: [number, string, string, number, number][], failed: number[] = [], more: { ledger?: (number | null)[][]; segments?: [number | null, number, number][] } = {}): TraceColumns {
   const services = [...new Set(lines.map(([, service]) => service))];
   const names = [...new Set(lines.map(([, , name]) => name))];
   const children = lines.map((_, place) => lines.flatMap(([parent, , , , duration]) => (parent === place ? [duration] : [])).reduce((sum, one) => sum + one, 0));
   const self = lines.map(([, , , , duration], place) => duration - (children[place] ?? 0));
-  return {
+  return readColumns(new TextEncoder().encode(JSON.stringify({
     trace_id: '0'.repeat(32),
     root: { service: lines[0]?.[1] ?? '', operation: lines[0]?.[2] ?? '' },
     start_unix_nano: '0',
@@ -19,9 +21,9 @@ function trace(lines: [number, string, string, number, number][], failed: number
     span_count: lines.length,
     error_count: failed.length,
     services: services.map((name) => ({ name, spans: 1 })),
-    critical_path: { mode: 'spanwise', segments: lines.map(([, , , start], place) => [place, start, start + (self[place] ?? 0)]), by_service: [] },
+    critical_path: { mode: 'spanwise', segments: more.segments ?? lines.map(([, , , start], place) => [place, start, start + (self[place] ?? 0)]), by_service: [] },
     queue: [],
-    ledger: [],
+    ledger: more.ledger ?? [],
     findings: [],
     clocks: { corrected: false, impossible: 0, traces: 0, hosts: [] },
     columns: {
@@ -43,7 +45,7 @@ function trace(lines: [number, string, string, number, number][], failed: number
       messages: failed.map((place) => [place, 'out of luck']),
       events: [],
     },
-  };
+  })));
 }
 
 /** A cart that reads six items one by one, with another call between them. */
@@ -102,16 +104,18 @@ describe('rows', () => {
     const lines: [number, string, string, number, number][] = [[-1, 'a', 'root', 0, 1e9]];
     for (let place = 1; place < 2000; place += 1) lines.push([place % 3 === 0 ? 0 : place - 1, 'a', `op ${place % 7}`, place, 1]);
     const model = traceModel(trace(lines));
-    const rows = rowsOf(model, { closed: new Set(), open: new Set(model.groups.keys()) });
+    const rows = rowsOf(model, { closed: new Set(), open: new Set(Array(model.groups.count).keys()) });
     expect(Array.from(rows.kind.slice(0, rows.count)).filter((kind) => kind === SPAN).length).toBe(2000);
-    expect(Array.from(rows.kind.slice(0, rows.count)).filter((kind) => kind === GROUP).length).toBe(model.groups.length);
+    expect(Array.from(rows.kind.slice(0, rows.count)).filter((kind) => kind === GROUP).length).toBe(model.groups.count);
   });
 
   it('show every span once when all is open, however deep', () => {
     const lines: [number, string, string, number, number][] = Array.from({ length: 20_000 }, (_, place) => [place - 1, 'a', 'deep', place, 1]);
     const columns = trace([[-1, 'a', 'deep', 0, 1]]);
-    columns.columns.parent = lines.map(([parent]) => parent);
-    for (const key of ['service', 'name', 'operation', 'kind', 'start_ns', 'duration_ns', 'self_ns', 'critical_ns', 'status'] as const) columns.columns[key] = lines.map(() => 0);
+    columns.columns.parent = Int32Array.from(lines, ([parent]) => parent);
+    for (const key of ['service', 'name', 'operation'] as const) columns.columns[key] = new Uint32Array(lines.length);
+    for (const key of ['kind', 'status'] as const) columns.columns[key] = new Uint8Array(lines.length);
+    for (const key of ['start_ns', 'duration_ns', 'self_ns', 'critical_ns'] as const) columns.columns[key] = new Float64Array(lines.length);
     const model = traceModel(columns);
     expect(rowsOf(model, none).count).toBe(20_000);
     expect(model.depth[19_999]).toBe(19_999);
@@ -119,7 +123,56 @@ describe('rows', () => {
   });
 });
 
+describe('columns', () => {
+  const read = (text: string) => readColumns(new TextEncoder().encode(text));
+  const columns = (numbers: string) => read(`{"columns":{"start_ns":${numbers}}}`).columns.start_ns;
+
+  it('are read as numbers, however they are written', () => {
+    expect([...columns('[0,-1,12345678901234567,1.5,-2e3, 7 ,\n8]')]).toEqual([0, -1, 12345678901234567, 1.5, -2000, 7, 8]);
+    expect([...columns('[]')]).toEqual([]);
+    expect([...columns(`[${Array.from({ length: 9000 }, (_, at) => at)}]`)]).toEqual(Array.from({ length: 9000 }, (_, at) => at));
+  });
+
+  it('are read beside texts that look like them', () => {
+    const text = 'a "b" \\ ] } [1,2] 𝄞';
+    const found = read(JSON.stringify({ trace_id: text, findings: [{ title: text, deep: [[{}]] }], queue: [[1, 2, -3]], critical_path: { mode: text, segments: [[null, 0, 4], [3, 4, 9]], by_service: [] }, columns: { services: [text], [text]: 1 } }, null, 1));
+    expect(found.head).toMatchObject({ trace_id: text, findings: [{ title: text, deep: [[{}]] }], critical_path: { mode: text, by_service: [] } });
+    expect(found.queue).toEqual([[1, 2, -3]]);
+    expect([...found.segments]).toEqual([Number.NaN, 0, 4, 3, 4, 9]);
+    expect(found.columns.services).toEqual([text]);
+  });
+
+  it('that are cut off are no trace', () => {
+    const whole = '{"trace_id":"a\\"","ledger":[[1,null,3]],"columns":{"parent":[-1,0],"names":["x"]}}';
+    for (let length = 0; length < whole.length; length += 1) expect(() => read(whole.slice(0, length))).toThrow(SyntaxError);
+    expect(read(whole).head.trace_id).toBe('a"');
+  });
+});
+
 describe('a trace', () => {
+  it('knows a span by its id, a call by its line of the ledger', () => {
+    const model = traceModel(trace([[-1, 'a', 'x', 0, 90], [0, 'a', 'y', 1, 50], [1, 'b', 'z', 2, 40]], [], { ledger: [[1, 2, 1, 4, 40, 6, 39], [0, null, 0, 0, 90, 0, 0]] }));
+    expect(ledgerOf(model, 1)).toEqual({ server: 2, before: 1, wireOut: 4, inServer: 40, wireBack: 6, after: 39 });
+    expect(ledgerOf(model, 0)).toMatchObject({ server: null, inServer: 90 });
+    expect(ledgerOf(model, 2)).toBeUndefined();
+    expect([0, 1, 2].map((place) => placeOf(model, idOf(model, place)))).toEqual([0, 1, 2]);
+    expect([placeOf(model, ''), placeOf(model, '0'.repeat(16)), placeOf(model, `${idOf(model, 1).slice(8)}${idOf(model, 2).slice(0, 8)}`)]).toEqual([-1, -1, -1]);
+  });
+
+  it('has its critical path in order of time, and by span', () => {
+    const { segments } = traceModel(trace([[-1, 'a', 'x', 0, 90], [0, 'a', 'y', 10, 50]], [], { segments: [[0, 60, 90], [1, 10, 60], [null, 3, 4], [0, 0, 10]] }));
+    expect([...segments.start]).toEqual([0, 10, 60]);
+    expect([...segments.first]).toEqual([0, 2, 3]);
+    expect([...segments.ofPlace]).toEqual([0, 2, 1]);
+  });
+
+  it('folds siblings of one kind that are enough', () => {
+    const model = cart();
+    expect(model.groups.count).toBe(1);
+    expect([...membersOf(model, 0)]).toEqual([2, 4, 6, 7, 8, 9]);
+    expect([...model.groupOf]).toEqual([-1, -1, 0, -1, 0, -1, 0, 0, 0, 0]);
+  });
+
   it('finds spans by what is written on them', () => {
     const model = cart();
     expect(findSpans(model, 'CACHE')).toEqual([5]);
@@ -166,5 +219,34 @@ describe('trees of calls', () => {
     const sum = lines.reduce((total, line) => total + (line.a?.ownMs ?? 0) - (line.b?.ownMs ?? 0), 0);
     expect(sum).toBeCloseTo(0.0006);
     expect(lines.filter((line) => !line.b).map((line) => line.operation)).toEqual(['item', 'row', 'get']);
+  });
+});
+
+describe('a typical trace behind this one', () => {
+  const typical = () => traceModel(trace([
+    [-1, 'gateway', 'GET /cart', 0, 400],
+    [0, 'cart', 'read', 50, 250],
+    [1, 'auth', 'verify', 51, 9],
+    [1, 'db', 'item', 60, 90],
+    [3, 'db', 'row', 70, 20],
+    [1, 'db', 'item', 150, 80],
+  ]));
+
+  it('has a counterpart for the first call of a kind, and for the second', () => {
+    const ghosts = ghostsOf(cart(), typical());
+    expect([...ghosts.of]).toEqual([0, 1, 3, 4, 5, -1, -1, -1, -1, -1]);
+    expect(ghosts.missing).toBe(1);
+    expect([0, 2, 5].map((place) => typicalNs(ghosts, place))).toEqual([400, 90, null]);
+  });
+
+  it('says of repeated calls how many there were and how long in all', () => {
+    expect(ghostsOf(cart(), typical()).ofGroup).toEqual([{ from: 60, to: 230, calls: 2, sumNs: 170 }]);
+    expect(ghostsOf(cart(), traceModel(trace([[-1, 'gateway', 'GET /cart', 0, 400]]))).ofGroup).toEqual([null]);
+  });
+
+  it('is nothing to a trace of another kind', () => {
+    const ghosts = ghostsOf(cart(), traceModel(trace([[-1, 'gateway', 'POST /', 0, 400], [0, 'cart', 'read', 1, 2]])));
+    expect(ghosts.of.every((there) => there < 0)).toBe(true);
+    expect(ghosts.missing).toBe(2);
   });
 });

@@ -1,10 +1,11 @@
 import { useMemo } from 'react';
-import { traceColumns } from '../../api/client';
+import { traceBytes } from '../../api/client';
 import { useLoaded } from '../../api/load';
-import type { TraceColumns } from '../../api/types';
-import { duration, milliseconds } from '../../base/format';
+import type { TraceHead } from '../../api/types';
+import { duration, milliseconds, signed } from '../../base/format';
 import { compareTrees, type PathDifference, pathTree } from '../../model/paths';
-import { type TraceModel, traceModel } from '../../model/trace';
+import { openTrace } from '../../model/openTrace';
+import type { TraceModel } from '../../model/trace';
 import type { TraceState } from '../../model/traceState';
 import { Icicle } from '../../widgets/Icicle';
 import { Link } from '../../widgets/Link';
@@ -12,7 +13,7 @@ import { Service } from '../../widgets/Service';
 import { Ghost } from '../../widgets/States';
 
 interface Properties {
-  trace: TraceColumns;
+  trace: TraceHead;
   model: TraceModel;
   state: TraceState;
   typical: { trace_id: string; duration_ns: number } | null;
@@ -23,10 +24,10 @@ interface Properties {
 /** This trace against another: an ordinary one of its kind, or one that the reader names. */
 export function Compare({ trace, model, state, typical, isLoading, set }: Properties) {
   const id = state.other || typical?.trace_id || '';
-  const other = useLoaded(`compare ${id} ${state.mode} ${state.clocks}`, (signal) => (id ? traceColumns(id, state, signal) : Promise.resolve(undefined)));
-  const [a, b] = useMemo(() => [pathTree(model, 'critical'), other.value ? pathTree(traceModel(other.value), 'critical') : []], [model, other.value]);
+  const other = useLoaded(`compare ${id} ${state.mode} ${state.clocks}`, async (signal) => (id ? openTrace(await traceBytes(id, state, signal), signal) : undefined));
+  const [a, b] = useMemo(() => [pathTree(model, 'critical'), other.value ? pathTree(other.value.model, 'critical') : []], [model, other.value]);
   const lines = useMemo(() => compareTrees(a, b).sort((x, y) => change(y) - change(x)), [a, b]);
-  const whole = Math.max(trace.duration_ns, other.value?.duration_ns ?? 0) / 1e6;
+  const whole = Math.max(trace.duration_ns, other.value?.head.duration_ns ?? 0) / 1e6;
   const most = Math.max(1e-9, ...lines.map((line) => Math.abs(change(line))));
   return (
     <div className="trace-view">
@@ -50,9 +51,9 @@ export function Compare({ trace, model, state, typical, isLoading, set }: Proper
         <>
           <h2>This trace, {duration(trace.duration_ns)}</h2>
           <Icicle label="Critical path of this trace" nodes={a} wholeMs={whole} unit="on the critical path" />
-          <h2 style={{ marginTop: 12 }}><Link href={`/trace/${id}`}>{id.slice(0, 8)}</Link>, {duration(other.value.duration_ns)}, at the same scale</h2>
+          <h2 style={{ marginTop: 12 }}><Link href={`/trace/${id}`}>{id.slice(0, 8)}</Link>, {duration(other.value.head.duration_ns)}, at the same scale</h2>
           <Icicle label="Critical path of the other trace" nodes={b} wholeMs={whole} unit="on the critical path" />
-          <h2 style={{ marginTop: 16 }}>What differs: {signed((trace.duration_ns - other.value.duration_ns) / 1e6)} in all, the sum of these</h2>
+          <h2 style={{ marginTop: 16 }}>What differs: {signed(trace.duration_ns - other.value.head.duration_ns)} in all, the sum of these</h2>
           <table className="lines" aria-label="Differences">
             <thead><tr><th>Call</th><th className="number">Spans here</th><th className="number">There</th><th className="number">Waiting here</th><th className="number">There</th><th className="number">Difference</th><th style={{ width: 180 }}><span className="unseen">Difference as a bar</span></th></tr></thead>
             <tbody>
@@ -63,7 +64,7 @@ export function Compare({ trace, model, state, typical, isLoading, set }: Proper
                   <td className="number">{line.b?.calls ?? '–'}</td>
                   <td className="number">{line.a ? milliseconds(line.a.ownMs) : '–'}</td>
                   <td className="number">{line.b ? milliseconds(line.b.ownMs) : '–'}</td>
-                  <td className="number">{signed(change(line))}</td>
+                  <td className="number">{signed(change(line) * 1e6)}</td>
                   <td><Delta share={change(line) / most} /></td>
                 </tr>
               ))}
@@ -76,7 +77,6 @@ export function Compare({ trace, model, state, typical, isLoading, set }: Proper
 }
 
 const change = (line: PathDifference): number => (line.a?.ownMs ?? 0) - (line.b?.ownMs ?? 0);
-const signed = (ms: number): string => `${ms > 0 ? '+' : ''}${milliseconds(ms)}`;
 
 function Delta({ share }: { share: number }) {
   const width = Math.abs(share) * 50;

@@ -1,4 +1,4 @@
-import type { Kinds, TraceColumns } from '../../api/types';
+import type { Kinds, TraceHead } from '../../api/types';
 import { serviceColour } from '../../base/colour';
 import { clock, count, duration, percent } from '../../base/format';
 import type { TraceModel } from '../../model/trace';
@@ -10,7 +10,7 @@ const MODES: [string, string][] = [['', 'Spanwise'], ['jaeger', 'Jaeger'], ['cri
 const VIEWS: [TraceState['view'], string, string][] = [['rows', 'Waterfall', ''], ['flame', 'Flame', 'f'], ['table', 'Totals', 't'], ['events', 'Events', ''], ['compare', 'Compare', 'x']];
 
 interface Properties {
-  trace: TraceColumns;
+  trace: TraceHead;
   model: TraceModel;
   state: TraceState;
   set: (changes: Record<string, string | null>) => void;
@@ -84,6 +84,9 @@ export function Header({ trace, model, state, set, found, kinds, error, next, fo
         />
         {state.find && <span className="muted small" role="status">{count(found)} {found === 1 ? 'span' : 'spans'}</span>}
         <span className="push" />
+        {(state.view === 'rows' || state.view === 'table') && (
+          <label className="small" title="Beside a typical trace of its kind: outlines behind the bars, and numbers (key v)"><input type="checkbox" checked={state.hasGhosts} onChange={(event) => set({ typical: event.target.checked ? '1' : null })} /> typical trace</label>
+        )}
         {state.view === 'rows' && (
           <>
             <label className="small"><input type="checkbox" checked={state.isCriticalOnly} onChange={(event) => set({ critical: event.target.checked ? '1' : null })} /> critical path only</label>
@@ -105,7 +108,7 @@ export function Header({ trace, model, state, set, found, kinds, error, next, fo
 }
 
 /** What is known of the hosts' clocks, where they differ. */
-function Clocks({ clocks }: { clocks: TraceColumns['clocks'] }) {
+function Clocks({ clocks }: { clocks: TraceHead['clocks'] }) {
   if (!clocks.corrected && clocks.impossible === 0) return null;
   const spans = `${count(clocks.impossible)} ${clocks.impossible === 1 ? 'span' : 'spans'}`;
   if (!clocks.corrected) return <p className="small soft" role="note">The times of {spans} cannot be true: clocks of hosts differ. They are shown as they were written.</p>;

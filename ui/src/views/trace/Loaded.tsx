@@ -1,12 +1,14 @@
 import { useCallback, useDeferredValue, useEffect, useMemo, useRef, useState } from 'react';
-import { spanDetails, traceEvents, traceFindings, traceKinds } from '../../api/client';
+import { spanDetails, traceBytes, traceEvents, traceFindings, traceKinds } from '../../api/client';
 import { useLoaded } from '../../api/load';
-import type { TraceColumns } from '../../api/types';
+import type { TraceHead } from '../../api/types';
 import { useKeys } from '../../base/keys';
 import { go, here, type Place, withParameters } from '../../base/location';
+import { ghostsOf, typicalNs } from '../../model/ghosts';
 import { percentileOf } from '../../model/kinds';
+import { openTrace } from '../../model/openTrace';
 import { GROUP, reveal, rowOfSpan, rowsOf, SPAN } from '../../model/rows';
-import { criticalBelow, findSpans, isError, KIND_NAMES, nameOf, operationOf, serviceOf, type TraceModel } from '../../model/trace';
+import { criticalBelow, findSpans, idOf, isError, KIND_NAMES, ledgerOf, nameOf, operationOf, serviceOf, type TraceModel } from '../../model/trace';
 import { findingsByPlace } from '../../model/traceFindings';
 import { bounded, groupIds, idsOf, type TraceState, traceState, zoomText } from '../../model/traceState';
 import { Details, type Known } from '../../widgets/Details';
@@ -16,11 +18,12 @@ import { Waterfall } from '../../widgets/Waterfall';
 import { Compare } from './Compare';
 import { Events } from './Events';
 import { Flame } from './Flame';
+import { GhostNote } from './GhostNote';
 import { Header } from './Header';
 import { Totals } from './Totals';
 
 interface Properties {
-  trace: TraceColumns;
+  trace: TraceHead;
   model: TraceModel;
   place: Place;
   error?: Error;
@@ -47,6 +50,11 @@ export function Loaded({ trace, model, place, error }: Properties) {
   const kinds = useLoaded(`kinds ${trace.trace_id}`, (signal) => traceKinds(trace.trace_id, signal));
   const wantsEvents = state.hasEvents || state.view === 'events';
   const events = useLoaded(`events ${trace.trace_id} ${wantsEvents} ${state.clocks}`, (signal) => (wantsEvents ? traceEvents(trace.trace_id, state.clocks, signal) : Promise.resolve(undefined)));
+  // The trace behind the rows: the one that is compared with, or an ordinary one of its kind.
+  const otherId = state.other || kinds.value?.typical?.trace_id || '';
+  const wantsOther = state.hasGhosts && otherId !== '' && otherId !== trace.trace_id;
+  const other = useLoaded(`ghosts ${wantsOther ? otherId : ''} ${state.clocks}`, async (signal) => (wantsOther ? openTrace(await traceBytes(otherId, { mode: '', clocks: state.clocks }, signal), signal) : undefined));
+  const ghosts = useMemo(() => (wantsOther && other.value?.head.trace_id === otherId ? ghostsOf(model, other.value.model) : undefined), [model, wantsOther, otherId, other.value]);
   const below = useMemo(() => (state.isCriticalOnly ? criticalBelow(model) : undefined), [model, state.isCriticalOnly]);
   const rows = useMemo(
     () => rowsOf(model, { closed: state.closed, open: state.open, only: below, events: state.hasEvents ? events.value : undefined }),
@@ -58,7 +66,7 @@ export function Loaded({ trace, model, place, error }: Properties) {
   const apart = useLoaded(`findings ${trace.trace_id}`, (signal) => (trace.findings ? Promise.resolve(trace.findings) : traceFindings(trace.trace_id, signal)));
   const all = trace.findings ?? apart.value;
   const findings = useMemo(() => findingsByPlace(model, all ?? []), [model, all]);
-  const select = useCallback((at: number) => set({ span: at >= 0 ? model.id(at) : null }), [model, set]);
+  const select = useCallback((at: number) => set({ span: at >= 0 ? idOf(model, at) : null }), [model, set]);
   const fold = (next: { closed?: Set<number>; open?: Set<number> }) => set({
     ...(next.closed && { closed: idsOf(model, next.closed) || null }),
     ...(next.open && { open: groupIds(model, next.open) || null }),
@@ -75,7 +83,7 @@ export function Loaded({ trace, model, place, error }: Properties) {
     if (at < 0) return;
     const next = reveal(model, at, state.closed, state.open);
     set({
-      span: model.id(at),
+      span: idOf(model, at),
       closed: idsOf(model, next.closed) || null,
       open: groupIds(model, next.open) || null,
       ...(below && (below[at] ?? 0) <= 0 && { critical: null }),
@@ -151,21 +159,23 @@ export function Loaded({ trace, model, place, error }: Properties) {
     f: () => turn('flame'),
     t: () => turn('table'),
     l: () => set({ events: state.hasEvents ? null : '1' }),
+    v: () => set({ typical: state.hasGhosts ? null : '1' }),
     x: () => turn('compare'),
     h: () => set({ clocks: state.clocks ? null : 'corrected' }),
     Escape: () => (state.view !== 'rows' ? turn('rows') : select(-1)),
   });
-  const selectedId = state.selected >= 0 ? model.id(state.selected) : '';
+  const selectedId = state.selected >= 0 ? idOf(model, state.selected) : '';
   const details = useLoaded(`${trace.trace_id}/${selectedId}`, (signal) => (selectedId ? spanDetails(trace.trace_id, selectedId, signal) : Promise.resolve(undefined)));
   return (
     <main className="trace">
-      <Header {...{ trace, model, state, set, found: found.length, kinds: kinds.value, error }} next={() => nextOf(found, 1)} show={show} foldAll={() => fold({ closed: new Set(withChildren(model)), open: new Set() })} unfoldAll={() => fold({ closed: new Set(), open: new Set(model.groups.keys()) })} />
+      <Header {...{ trace, model, state, set, found: found.length, kinds: kinds.value, error }} next={() => nextOf(found, 1)} show={show} foldAll={() => fold({ closed: new Set(withChildren(model)), open: new Set() })} unfoldAll={() => fold({ closed: new Set(), open: new Set(Array(model.groups.count).keys()) })} />
       {state.view === 'rows' && (
         <>
+          {state.hasGhosts && <GhostNote trace={trace} kinds={kinds} other={other} ghosts={ghosts} otherId={otherId} isChosen={state.other !== ''} set={set} />}
           <Minimap model={model} zoom={zoom} setZoom={setZoom} />
           <div className="split">
             <Waterfall
-              {...{ model, rows, zoom, found: foundSet, findings, select, toggle, setZoom, goTo }}
+              {...{ model, rows, zoom, ghosts, found: foundSet, findings, select, toggle, setZoom, goTo }}
               selected={state.selected}
               closed={state.closed}
               open={state.open}
@@ -174,7 +184,7 @@ export function Loaded({ trace, model, place, error }: Properties) {
             />
             {state.selected >= 0 && (
               <Details
-                known={knownOf(model, state.selected, kinds.value, findings.get(state.selected))}
+                known={{ ...knownOf(model, state.selected, kinds.value, findings.get(state.selected)), typicalNs: ghosts ? typicalNs(ghosts, state.selected) : undefined }}
                 full={details.value?.span_id === selectedId ? details.value : undefined}
                 error={details.error}
                 close={() => select(-1)}
@@ -185,7 +195,7 @@ export function Loaded({ trace, model, place, error }: Properties) {
         </>
       )}
       {state.view === 'flame' && <Flame model={model} />}
-      {state.view === 'table' && <Totals model={model} show={show} />}
+      {state.view === 'table' && <Totals model={model} other={ghosts?.other} show={show} />}
       {state.view === 'events' && <Events model={model} events={events.value} error={events.error} show={show} />}
       {state.view === 'compare' && <Compare trace={trace} model={model} state={state} typical={kinds.value?.typical ?? null} isLoading={kinds.isLoading} set={set} />}
     </main>
@@ -212,7 +222,7 @@ function withChildren(model: TraceModel): number[] {
 function knownOf(model: TraceModel, at: number, kinds: Parameters<typeof percentileOf>[0] | undefined, findings?: Known['findings']): Known {
   const durationNs = model.duration[at] ?? 0;
   return {
-    id: model.id(at),
+    id: idOf(model, at),
     service: serviceOf(model, at),
     name: nameOf(model, at),
     operation: operationOf(model, at),
@@ -224,7 +234,7 @@ function knownOf(model: TraceModel, at: number, kinds: Parameters<typeof percent
     failed: isError(model, at),
     message: model.messages.get(at),
     flags: model.flags.get(at) ?? [],
-    ledger: model.ledger.get(at),
+    ledger: ledgerOf(model, at),
     queue: (model.queue.get(at) ?? []).map((hop) => ({ ...hop, name: `${serviceOf(model, hop.other)} ${nameOf(model, hop.other)}` })),
     among: kinds ? percentileOf(kinds, at, durationNs) : null,
     findings: findings ?? [],

@@ -1,12 +1,15 @@
 import { useMemo } from 'react';
-import { duration, percent } from '../../base/format';
+import { duration, percent, signed } from '../../base/format';
 import { type Total, totals, type TraceModel } from '../../model/trace';
 import { type Column, DataTable } from '../../widgets/DataTable';
 import { Service } from '../../widgets/Service';
 
-/** Sums per service and operation. */
-export function Totals({ model, show }: { model: TraceModel; show: (place: number) => void }) {
+const keyOf = (row: Total): string => `${row.service}\u0000${row.operation}\u0000${row.kind}`;
+
+/** Sums per service and operation; beside those of another trace, where one is shown. */
+export function Totals({ model, other, show }: { model: TraceModel; other?: TraceModel; show: (place: number) => void }) {
   const rows = useMemo(() => totals(model), [model]);
+  const there = useMemo(() => other && new Map(totals(other).map((row) => [keyOf(row), row])), [other]);
   const critical = rows.reduce((sum, row) => sum + row.criticalNs, 0);
   const columns = useMemo<Column<Total>[]>(() => [
     { name: 'Service', value: (row) => row.service, cell: (row) => <Service name={row.service} /> },
@@ -17,10 +20,16 @@ export function Totals({ model, show }: { model: TraceModel; show: (place: numbe
     { name: 'Own time', value: (row) => row.selfNs, cell: (row) => duration(row.selfNs), isNumber: true },
     { name: 'In all', value: (row) => row.totalNs, cell: (row) => duration(row.totalNs), isNumber: true },
     { name: 'Longest', value: (row) => row.longestNs, cell: (row) => <button type="button" className="link" onClick={() => show(row.longest)}>{duration(row.longestNs)}</button>, isNumber: true },
-  ], [critical, show]);
+    ...(there ? [
+      { name: 'Typical', value: (row: Total) => there.get(keyOf(row))?.totalNs ?? 0, cell: (row: Total) => typical(there.get(keyOf(row))), isNumber: true },
+      { name: 'Difference', value: (row: Total) => row.totalNs - (there.get(keyOf(row))?.totalNs ?? 0), cell: (row: Total) => signed(row.totalNs - (there.get(keyOf(row))?.totalNs ?? 0)), isNumber: true },
+    ] : []),
+  ], [critical, show, there]);
   return (
     <div className="trace-view">
-      <DataTable label="Totals" rows={rows} columns={columns} rowKey={(row) => `${row.service} ${row.operation} ${row.kind}`} sortBy="On the critical path" />
+      <DataTable label="Totals" rows={rows} columns={columns} rowKey={keyOf} sortBy="On the critical path" />
     </div>
   );
 }
+
+const typical = (row: Total | undefined) => (row ? <>{duration(row.totalNs)} {row.spans > 1 && <span className="muted">×{row.spans}</span>}</> : <span className="muted">–</span>);

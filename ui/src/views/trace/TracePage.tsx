@@ -1,8 +1,7 @@
-import { useMemo } from 'react';
-import { traceColumns } from '../../api/client';
+import { traceBytes } from '../../api/client';
 import { useLoaded } from '../../api/load';
 import type { Place } from '../../base/location';
-import { traceModel } from '../../model/trace';
+import { openTrace } from '../../model/openTrace';
 import { readingOf } from '../../model/traceState';
 import { Link } from '../../widgets/Link';
 import { Ghost } from '../../widgets/States';
@@ -11,8 +10,7 @@ import { Loaded } from './Loaded';
 /** One trace: rows, flame graph, totals, events, comparison. */
 export function TracePage({ id, place }: { id: string; place: Place }) {
   const reading = readingOf(place);
-  const loaded = useLoaded(`${id} ${reading.mode} ${reading.clocks}`, (signal) => traceColumns(id, reading, signal));
-  const model = useMemo(() => (loaded.value ? traceModel(loaded.value) : null), [loaded.value]);
+  const loaded = useLoaded(`${id} ${reading.mode} ${reading.clocks}`, async (signal) => openTrace(await traceBytes(id, reading, signal), signal));
   if (loaded.error && !loaded.value) {
     return (
       <main>
@@ -24,6 +22,6 @@ export function TracePage({ id, place }: { id: string; place: Place }) {
       </main>
     );
   }
-  if (!loaded.value || !model) return <main><div className="page"><Ghost lines={16} /></div></main>;
-  return <Loaded trace={loaded.value} model={model} place={place} error={loaded.error} />;
+  if (!loaded.value) return <main><div className="page"><Ghost lines={16} /></div></main>;
+  return <Loaded trace={loaded.value.head} model={loaded.value.model} place={place} error={loaded.error} />;
 }

@@ -63,30 +63,8 @@ function columnsPath(id: string, { mode, clocks }: TraceReading): string {
 
 export const clocks = (window: SearchWindow, signal?: AbortSignal): Promise<Clocks> => get(`/api/spanwise/clocks?${query(window)}`, signal);
 
-const early = new Map<string, Promise<ArrayBuffer>>();
-
-async function columns(path: string, signal?: AbortSignal, announce?: (bytes: number) => void): Promise<ArrayBuffer> {
-  const response = await checked(await fetch(path, { signal }));
-  announce?.(Number(response.headers.get('content-length') ?? 0));
-  return response.arrayBuffer();
-}
-
-/** Asks for a trace before there is anything to show it: the page's own parts load meanwhile. Its size is announced. */
-export function expectTrace(id: string, reading: TraceReading, announce: (bytes: number) => void): void {
-  const path = columnsPath(id, reading);
-  const asked = columns(path, undefined, announce);
-  early.set(path, asked);
-  // Whoever takes it hears of the failure; if nobody does, it is of no interest.
-  asked.catch(() => undefined);
-}
-
-/** A trace's columns as they came: `readColumns` reads them. */
-export const traceBytes = (id: string, reading: TraceReading, signal?: AbortSignal): Promise<ArrayBuffer> => {
-  const path = columnsPath(id, reading);
-  const asked = early.get(path);
-  early.delete(path);
-  return asked ?? columns(path, signal);
-};
+/** A trace's columns as they come: `ColumnsReader` reads them. */
+export const traceResponse = async (id: string, reading: TraceReading, signal?: AbortSignal): Promise<Response> => checked(await fetch(columnsPath(id, reading), { signal }));
 
 export const traceEvents = (id: string, clocks: string, signal?: AbortSignal): Promise<TraceEvents> =>
   get(`/api/spanwise/traces/${encodeURIComponent(id)}/events?${query({}, { clocks })}`, signal);

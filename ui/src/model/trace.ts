@@ -1,4 +1,4 @@
-import type { TraceColumns } from '../api/types';
+import type { TraceColumns, TraceHead } from '../api/types';
 
 export const KIND_NAMES = ['internal', 'server', 'client', 'producer', 'consumer'] as const;
 const CLIENT = 2;
@@ -68,6 +68,12 @@ export interface Groups {
   members: Int32Array;
 }
 
+/** A trace that has been read. */
+export interface Opened {
+  head: TraceHead;
+  model: TraceModel;
+}
+
 export interface LedgerLine {
   server: number | null;
   before: number;
@@ -133,6 +139,8 @@ export function traceModel({ head, columns, segments, queue, ledger }: TraceColu
     errors,
   };
 }
+
+export const opened = (columns: TraceColumns): Opened => ({ head: columns.head, model: traceModel(columns) });
 
 /** Everything of the model that can be handed over instead of being copied. */
 export function buffersOf(model: TraceModel): ArrayBuffer[] {

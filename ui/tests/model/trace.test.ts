@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { readColumns } from '../../src/api/columns';
+import { ColumnsReader, readColumns } from '../../src/api/columns';
 import type { TraceColumns } from '../../src/api/types';
 import { ghostsOf, typicalNs } from '../../src/model/ghosts';
 import { blocks, compareTrees, pathTree } from '../../src/model/paths';
@@ -140,6 +140,16 @@ describe('columns', () => {
     expect(found.queue).toEqual([[1, 2, -3]]);
     expect([...found.segments]).toEqual([Number.NaN, 0, 4, 3, 4, 9]);
     expect(found.columns.services).toEqual([text]);
+  });
+
+  it('are read piece by piece, wherever they are cut', () => {
+    const whole = new TextEncoder().encode(JSON.stringify({ trace_id: 'a\\"b\\', ledger: [[1, null, -30], [2, 5, 1e21]], columns: { names: ['x ] " 𝄞', '\\'], parent: [-1, 0], start_ns: [0, 1234567890123456, 2.5] } }));
+    for (let cut = 0; cut <= whole.length; cut += 1) {
+      const reader = new ColumnsReader(0);
+      for (const part of [whole.slice(0, cut), whole.slice(cut, cut + 1), whole.slice(cut + 1)]) reader.push(part);
+      const { head, ledger, columns: found } = reader.finish();
+      expect([head.trace_id, ...ledger, ...found.parent, ...found.start_ns, ...found.names]).toEqual(['a\\"b\\', 1, Number.NaN, -30, 2, 5, 1e21, -1, 0, 0, 1234567890123456, 2.5, 'x ] " 𝄞', '\\']);
+    }
   });
 
   it('that are cut off are no trace', () => {

@@ -1,16 +1,15 @@
 import { useMemo } from 'react';
-import { traceBytes } from '../../api/client';
 import { useLoaded } from '../../api/load';
 import type { TraceHead } from '../../api/types';
 import { duration, milliseconds, signed } from '../../base/format';
 import { compareTrees, type PathDifference, pathTree } from '../../model/paths';
-import { openTrace } from '../../model/openTrace';
 import type { TraceModel } from '../../model/trace';
 import type { TraceState } from '../../model/traceState';
 import { Icicle } from '../../widgets/Icicle';
 import { Link } from '../../widgets/Link';
 import { Service } from '../../widgets/Service';
 import { Ghost } from '../../widgets/States';
+import { openTrace } from './openTrace';
 
 interface Properties {
   trace: TraceHead;
@@ -24,7 +23,7 @@ interface Properties {
 /** This trace against another: an ordinary one of its kind, or one that the reader names. */
 export function Compare({ trace, model, state, typical, isLoading, set }: Properties) {
   const id = state.other || typical?.trace_id || '';
-  const other = useLoaded(`compare ${id} ${state.mode} ${state.clocks}`, async (signal) => (id ? openTrace(await traceBytes(id, state, signal), signal) : undefined));
+  const other = useLoaded(`compare ${id} ${state.mode} ${state.clocks}`, (signal) => (id ? openTrace(id, state, signal) : Promise.resolve(undefined)));
   const [a, b] = useMemo(() => [pathTree(model, 'critical'), other.value ? pathTree(other.value.model, 'critical') : []], [model, other.value]);
   const lines = useMemo(() => compareTrees(a, b).sort((x, y) => change(y) - change(x)), [a, b]);
   const whole = Math.max(trace.duration_ns, other.value?.head.duration_ns ?? 0) / 1e6;

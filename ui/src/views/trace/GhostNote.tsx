@@ -2,7 +2,7 @@ import type { Loaded } from '../../api/load';
 import type { Kinds, TraceHead } from '../../api/types';
 import { count, duration } from '../../base/format';
 import type { Ghosts } from '../../model/ghosts';
-import type { Opened } from '../../model/readTrace';
+import type { Opened } from '../../model/trace';
 import { Link } from '../../widgets/Link';
 
 interface Properties {

@@ -1,12 +1,11 @@
 import { useCallback, useDeferredValue, useEffect, useMemo, useRef, useState } from 'react';
-import { spanDetails, traceBytes, traceEvents, traceFindings, traceKinds } from '../../api/client';
+import { spanDetails, traceEvents, traceFindings, traceKinds } from '../../api/client';
 import { useLoaded } from '../../api/load';
 import type { TraceHead } from '../../api/types';
 import { useKeys } from '../../base/keys';
 import { go, here, type Place, withParameters } from '../../base/location';
 import { ghostsOf, typicalNs } from '../../model/ghosts';
 import { percentileOf } from '../../model/kinds';
-import { openTrace } from '../../model/openTrace';
 import { GROUP, reveal, rowOfSpan, rowsOf, SPAN } from '../../model/rows';
 import { criticalBelow, findSpans, idOf, isError, KIND_NAMES, ledgerOf, nameOf, operationOf, serviceOf, type TraceModel } from '../../model/trace';
 import { findingsByPlace } from '../../model/traceFindings';
@@ -20,6 +19,7 @@ import { Events } from './Events';
 import { Flame } from './Flame';
 import { GhostNote } from './GhostNote';
 import { Header } from './Header';
+import { openTrace } from './openTrace';
 import { Totals } from './Totals';
 
 interface Properties {
@@ -53,7 +53,7 @@ export function Loaded({ trace, model, place, error }: Properties) {
   // The trace behind the rows: the one that is compared with, or an ordinary one of its kind.
   const otherId = state.other || kinds.value?.typical?.trace_id || '';
   const wantsOther = state.hasGhosts && otherId !== '' && otherId !== trace.trace_id;
-  const other = useLoaded(`ghosts ${wantsOther ? otherId : ''} ${state.clocks}`, async (signal) => (wantsOther ? openTrace(await traceBytes(otherId, { mode: '', clocks: state.clocks }, signal), signal) : undefined));
+  const other = useLoaded(`ghosts ${wantsOther ? otherId : ''} ${state.clocks}`, (signal) => (wantsOther ? openTrace(otherId, { mode: '', clocks: state.clocks }, signal) : Promise.resolve(undefined)));
   const ghosts = useMemo(() => (wantsOther && other.value?.head.trace_id === otherId ? ghostsOf(model, other.value.model) : undefined), [model, wantsOther, otherId, other.value]);
   const below = useMemo(() => (state.isCriticalOnly ? criticalBelow(model) : undefined), [model, state.isCriticalOnly]);
   const rows = useMemo(

@@ -1,16 +1,15 @@
-import { traceBytes } from '../../api/client';
 import { useLoaded } from '../../api/load';
 import type { Place } from '../../base/location';
-import { openTrace } from '../../model/openTrace';
 import { readingOf } from '../../model/traceState';
 import { Link } from '../../widgets/Link';
 import { Ghost } from '../../widgets/States';
 import { Loaded } from './Loaded';
+import { openTrace } from './openTrace';
 
 /** One trace: rows, flame graph, totals, events, comparison. */
 export function TracePage({ id, place }: { id: string; place: Place }) {
   const reading = readingOf(place);
-  const loaded = useLoaded(`${id} ${reading.mode} ${reading.clocks}`, async (signal) => openTrace(await traceBytes(id, reading, signal), signal));
+  const loaded = useLoaded(`${id} ${reading.mode} ${reading.clocks}`, (signal) => openTrace(id, reading, signal));
   if (loaded.error && !loaded.value) {
     return (
       <main>

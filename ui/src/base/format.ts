@@ -4,7 +4,7 @@ export function duration(ns: number): string {
   const size = Math.abs(ns);
   if (size >= 60e9) {
     const seconds = Math.round(size / 1e9);
-    const text = seconds >= 3600 ? `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+    const text = seconds >= 3600 ? `${Math.floor(seconds / 3600)} h${rest(Math.floor((seconds % 3600) / 60), 'min')}` : `${Math.floor(seconds / 60)} min${rest(seconds % 60, 's')}`;
     return ns < 0 ? `−${text}` : text;
   }
   for (const [factor, unit] of [[1e9, 's'], [1e6, 'ms'], [1e3, 'µs']] as const) {
@@ -14,8 +14,11 @@ export function duration(ns: number): string {
   return `${Math.round(ns)} ns`;
 }
 
-/** A difference with its sign: "+1.23 ms", "−40 µs". */
-export const signed = (ns: number): string => `${ns > 0 ? '+' : ns < 0 ? '−' : '±'}${duration(Math.abs(ns))}`;
+/** The smaller part of a time, nothing where it is nothing. */
+const rest = (value: number, unit: string): string => (value > 0 ? ` ${value} ${unit}` : '');
+
+/** A difference with its sign: "+1.23 ms", "−40 µs", "±0". */
+export const signed = (ns: number): string => (Math.round(ns) === 0 ? '±0' : `${ns > 0 ? '+' : '−'}${duration(Math.abs(ns))}`);
 
 export const milliseconds = (ms: number): string => duration(ms * 1e6);
 

@@ -4,6 +4,7 @@ import type { EntryGroup, EntryShape, TreeNode } from '../api/types';
 import { serviceColour } from '../base/colour';
 import { count, milliseconds, percent } from '../base/format';
 import { address, go, type Place } from '../base/location';
+import { boxText } from '../model/explore';
 import { windowOf, windowParameters } from '../model/window';
 import { Heatmap } from '../widgets/Heatmap';
 import { HeatmapTable } from '../widgets/HeatmapTable';
@@ -63,8 +64,8 @@ export function EntryPage({ service, operation, place }: { service: string; oper
         )}
         {entry && entry.traces > 0 && (
           <section className="section" aria-label="Latency">
-            <header><h2>Latency</h2><Link className="small" href={address('/explore', { ...windowParameters(place), service, operation })}>Choose a part and ask why</Link></header>
-            {heat.value ? <><Heatmap answer={heat.value} box={null} open={(id) => go(`/trace/${id}`)} /><HeatmapTable answer={heat.value} /></> : heat.error ? <Partial text={heat.error.message} /> : <Ghost lines={8} />}
+            <header><h2>Latency</h2><Link className="small" href={address('/explore', { ...windowParameters(place), service, operation })}>Choose a part and ask why</Link><span className="muted small">or drag a box over it here</span></header>
+            {heat.value ? <><Heatmap answer={heat.value} box={null} choose={(box) => box && heat.value && go(address('/explore', { ...windowParameters(place), service, operation, box: boxText(heat.value, box) }))} open={(id) => go(`/trace/${id}`)} /><HeatmapTable answer={heat.value} /></> : heat.error ? <Partial text={heat.error.message} /> : <Ghost lines={8} />}
           </section>
         )}
         {entry && entry.shapes.length > 0 && (

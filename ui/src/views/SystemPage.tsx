@@ -6,6 +6,9 @@ import { type Metric, parseMetrics, sumOf } from '../model/metrics';
 import { type Column, DataTable } from '../widgets/DataTable';
 import { Failed, Ghost } from '../widgets/States';
 
+/** Spans from which on the room that one takes can be told. */
+const ENOUGH = 1_000_000;
+
 /** What Spanwise itself receives, drops, stores and spends. */
 export function SystemPage() {
   const tick = useTick(5000);
@@ -29,7 +32,7 @@ export function SystemPage() {
               <div><dt>Spans refused</dt><dd className={refused > 0 ? 'error' : undefined}>{count(refused)}</dd></div>
               <div><dt>Spans stored</dt><dd>{count(server.value.spans_stored)}</dd></div>
               <div><dt>On disk</dt><dd>{bytes(server.value.store_bytes)}</dd></div>
-              <div><dt>A span</dt><dd>{server.value.blocks > 0 && server.value.spans_stored > 0 ? `${(server.value.store_bytes / server.value.spans_stored).toFixed(0)} B` : '–'}</dd></div>
+              <div><dt>A span</dt><dd title={`from ${count(ENOUGH)} spans on: before, the journal's reserved room is most of it`}>{server.value.blocks > 0 && server.value.spans_stored >= ENOUGH ? bytes(Math.round(server.value.store_bytes / server.value.spans_stored)) : '–'}</dd></div>
               <div><dt>Blocks</dt><dd>{count(server.value.blocks)}</dd></div>
             </dl>
             <p className="small soft">

@@ -103,7 +103,9 @@ export function Heatmap({ answer, box, choose, open }: Properties) {
     let last: Box | null = null;
     const move = (moved: PointerEvent) => {
       const to = cellAt(moved);
-      if (!to || !choose) return;
+      // A hand that trembles is not drawing a box.
+      const isFar = last !== null || Math.hypot(moved.clientX - event.clientX, moved.clientY - event.clientY) > 4;
+      if (!to || !choose || !isFar) return;
       last = between(from, to);
       setDrag(last);
     };

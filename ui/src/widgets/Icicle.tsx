@@ -22,6 +22,7 @@ interface Properties {
 export function Icicle({ label, nodes, wholeMs, unit }: Properties) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const placed = useMemo(() => blocks(nodes, wholeMs).filter((block) => block.node.depth < LEVELS), [nodes, wholeMs]);
+  const rightOf = useMemo(() => nextOf(placed), [placed]);
   const isCut = placed.length < nodes.length;
   const [at, setAt] = useState<number | null>(null);
   const [tip, setTip] = useState({ x: 0, y: 0 });
@@ -36,27 +37,33 @@ export function Icicle({ label, nodes, wholeMs, unit }: Properties) {
       const { context, width } = drawing;
       context.font = `11.5px ${token('--font')}`;
       context.textBaseline = 'middle';
-      const [text, critical, lines, ground] = [token('--text'), token('--critical'), token('--hatch'), token('--ground')];
+      const [text, muted, critical, lines, ground] = [token('--text'), token('--muted'), token('--critical'), token('--hatch'), token('--ground')];
       for (const block of placed) {
         const [x, wide, y] = [block.left * width, block.width * width, block.node.depth * ROW];
         if (wide < 0.4) continue;
         context.fillStyle = serviceColour(block.node.service, block.node.is_call ? 0.3 : 0.55);
         context.fillRect(x, y, Math.max(0.5, wide - 1), ROW - 1);
-        if (block.node.is_call && block.node.own_ms > 0 && wide > 3) {
+        const own = (block.node.own_ms / Math.max(1e-9, block.node.total_ms)) * wide;
+        const isWire = block.node.is_call && block.node.own_ms > 0 && wide > 3;
+        if (isWire) {
           // The wire and the waiting for it: what no span of the callee explains.
-          const own = (block.node.own_ms / Math.max(1e-9, block.node.total_ms)) * wide;
           context.fillStyle = hatch(context, lines);
           context.fillRect(x + wide - own, y, Math.max(0, own - 1), ROW - 1);
         }
-        if (wide > 34) {
-          context.fillStyle = text;
-          const name = `${block.node.is_call ? '→ ' : ''}${block.node.operation}${block.node.calls > 1.5 ? ` ×${Number(block.node.calls.toFixed(1))}` : ''}`;
-          context.save();
-          context.beginPath();
-          context.rect(x, y, wide - 4, ROW);
-          context.clip();
-          context.fillText(name, x + 5, y + ROW / 2);
-          context.restore();
+        const name = `${block.node.is_call ? '→ ' : ''}${block.node.operation}${block.node.calls > 1.5 ? ` ×${Number(block.node.calls.toFixed(1))}` : ''}`;
+        const plain = isWire ? wide - own : wide;
+        const room = (rightOf.get(block.number) ?? 1) * width - x - wide;
+        const needed = wide < 120 ? context.measureText(name).width : 0;
+        if (wide >= 1.5 && needed > plain - 8 && room > Math.min(needed + 12, 90)) written(context, name, x + wide + 4, y, room - 12, muted);
+        else if (plain > 34) written(context, name, x + 5, y, plain - 8, text);
+        else if (wide > 34) {
+          // On the hatching: text alone could not be read there.
+          const back = Math.min(wide - 4, context.measureText(name).width + 8);
+          context.fillStyle = ground;
+          context.globalAlpha = 0.8;
+          context.fillRect(x + 1, y + 2, back, ROW - 5);
+          context.globalAlpha = 1;
+          written(context, name, x + 5, y, wide - 8, text);
         }
         if (block.number === at) {
           context.strokeStyle = critical;
@@ -64,13 +71,12 @@ export function Icicle({ label, nodes, wholeMs, unit }: Properties) {
           context.strokeRect(x + 0.5, y + 0.5, Math.max(1, wide - 2), ROW - 2);
         }
       }
-      context.fillStyle = ground;
     };
     draw();
     const observer = new ResizeObserver(draw);
     observer.observe(element);
     return () => observer.disconnect();
-  }, [placed, height, at]);
+  }, [placed, rightOf, height, at]);
   const find = (event: React.PointerEvent): Block | undefined => {
     const box = event.currentTarget.getBoundingClientRect();
     const [share, level] = [(event.clientX - box.left) / box.width, Math.floor((event.clientY - box.top) / ROW)];
@@ -120,10 +126,35 @@ export function Icicle({ label, nodes, wholeMs, unit }: Properties) {
   );
 }
 
+/** Where the next block of the same level begins, by a block's number, as a part of the width. */
+function nextOf(placed: Block[]): Map<number, number> {
+  const found = new Map<number, number>();
+  const last = new Map<number, number>();
+  for (const block of placed) {
+    const before = last.get(block.node.depth);
+    if (before !== undefined) found.set(before, block.left);
+    last.set(block.node.depth, block.number);
+  }
+  return found;
+}
+
+/** Writes as much of a text as there is room for. */
+function written(context: CanvasRenderingContext2D, text: string, x: number, y: number, most: number, colour: string): void {
+  let [low, high] = [0, text.length];
+  const isWhole = context.measureText(text).width <= most;
+  while (!isWhole && low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (context.measureText(`${text.slice(0, middle)}…`).width <= most) low = middle;
+    else high = middle - 1;
+  }
+  context.fillStyle = colour;
+  if (isWhole || low > 0) context.fillText(isWhole ? text : `${text.slice(0, low)}…`, x, y + ROW / 2);
+}
+
 /** The icicle's twin for reading, copying, and screen readers. */
-export function IcicleTable({ label, nodes, wholeMs }: { label: string; nodes: TreeNode[]; wholeMs: number }) {
+export function IcicleTable({ label, nodes, wholeMs, isOpen = false }: { label: string; nodes: TreeNode[]; wholeMs: number; isOpen?: boolean }) {
   return (
-    <details className="small">
+    <details className="small" open={isOpen}>
       <summary>As a table</summary>
       <table className="lines" aria-label={label}>
         <thead><tr><th>Call</th><th className="number">Spans</th><th className="number">Own</th><th className="number">With all below</th><th className="number">Share</th></tr></thead>

@@ -73,8 +73,10 @@ export function MapPicture({ answer, layout, chosen, choose, totalMs }: Properti
               const isFaded = near !== null && !(near.has(edge.from) && near.has(edge.to));
               const isSilent = answer.nodes.some((node) => node.id === edge.to && node.uninstrumented);
               const width = strokeOf(edge.critical_ms, most);
+              // To what everybody calls: told when one asks.
+              const isFaint = layout.hubs.has(edge.to) && near === null && hover?.edge !== edge;
               return (
-                <g key={edgeKey(edge)} className={isFaded ? 'faded' : undefined} onPointerMove={(event) => setHover({ edge, x: event.clientX, y: event.clientY })} onPointerLeave={() => setHover(null)}>
+                <g key={edgeKey(edge)} className={isFaded ? 'faded' : isFaint ? 'faint' : undefined} onPointerMove={(event) => setHover({ edge, x: event.clientX, y: event.clientY })} onPointerLeave={() => setHover(null)}>
                   <path d={lineOf(points)} fill="none" stroke="transparent" strokeWidth={Math.max(12, width)} />
                   <path d={lineOf(points)} fill="none" stroke={failing >= 0.01 ? 'var(--error)' : 'var(--muted)'} strokeOpacity={failing >= 0.01 ? 0.75 : 0.42} strokeWidth={width} strokeLinecap="butt" strokeDasharray={isSilent ? `${Math.max(5, width)} ${Math.max(4, width * 0.7)}` : undefined} />
                   {head(points, width, failing >= 0.01)}

@@ -31,6 +31,10 @@ interface Properties {
 }
 
 const LABEL_LEAST = 180;
+/** Left of the text of a row. */
+const MARGIN = 10;
+/** Room that a time on the axis needs. */
+const TICK_WIDTH = 56;
 /** Of each of the two columns that say in numbers what outlines show. */
 const NUMBER_WIDTH = 68;
 
@@ -146,8 +150,8 @@ function Axis({ zoom, width }: { zoom: Zoom; width: number }) {
   return (
     <div className="ticks" aria-hidden="true">
       {ticks(zoom.from, zoom.to, width / 130).map((tick) => {
-        const left = ((tick - zoom.from) / (zoom.to - zoom.from)) * 100;
-        return left < 96 && <span key={tick} style={{ left: `${left}%` }}>{tick === 0 ? '0' : duration(tick)}</span>;
+        const left = ((tick - zoom.from) / (zoom.to - zoom.from)) * width;
+        return left < width - TICK_WIDTH && <span key={tick} style={{ left }}>{tick === 0 ? '0' : duration(tick)}</span>;
       })}
     </div>
   );
@@ -181,7 +185,7 @@ function RowLine(properties: LineProperties) {
     const event = events?.events[reference];
     return (
       <div className={`${classes} event`} style={{ top }} role="row" aria-level={depth + 1} onClick={() => event && select(event.place)}>
-        <div className="label" role="gridcell" style={{ width, paddingLeft: indent + 18 }}>
+        <div className="label" role="gridcell" style={{ width: width - MARGIN, marginLeft: MARGIN, paddingLeft: indent + 18 }}>
           <span className="muted">◆</span>
           <span className="name" title={event?.name}>{event?.name}</span>
           <span className="muted ellipsis" style={{ flex: 1 }}>{event && brief(event.attributes)}</span>
@@ -212,7 +216,7 @@ function RowLine(properties: LineProperties) {
       aria-selected={isSelected}
       onClick={() => (kind === GROUP ? toggle(row) : select(place))}
     >
-      <div className="label" role="gridcell" style={{ width: ghosts ? width - 2 * NUMBER_WIDTH - 10 : width, paddingLeft: indent }}>
+      <div className="label" role="gridcell" style={{ width: width - MARGIN - (ghosts ? 2 * NUMBER_WIDTH : 0), marginLeft: MARGIN, paddingLeft: indent }}>
         {canToggle ? (
           <button
             type="button"

@@ -1,7 +1,7 @@
 import type { TraceEvents } from '../api/types';
 import { serviceColour, token } from '../base/colour';
-import { duration, signed, ticks } from '../base/format';
-import { type Ghosts, typicalNs } from '../model/ghosts';
+import { duration, ticks } from '../base/format';
+import type { Ghosts } from '../model/ghosts';
 import { EVENT, GROUP, type Rows, SPAN } from '../model/rows';
 import { endOf, isError, ledgerOf, membersOf, serviceOf, type TraceModel } from '../model/trace';
 import { hatch } from './canvas';
@@ -123,10 +123,8 @@ function drawSpan(sheet: Sheet, { model, ghosts }: Drawing, place: number, top: 
     cross(context, Math.max(left, 0) + 6, y + BAR / 2 + 1, colours.error, colours.ground);
   }
   critical(sheet, model, place, y);
-  const took = model.duration[place] ?? 0;
-  const typical = ghosts ? typicalNs(ghosts, place) : null;
   const edge = ghosts && there >= 0 ? Math.max(right, Math.min(width + 4, x(endOf(ghosts.other, there)))) : right;
-  label(sheet, left, edge, top, typical === null ? duration(took) : `${duration(took)}, ${signed(took - typical)}`);
+  label(sheet, left, edge, top, duration(model.duration[place] ?? 0));
 }
 
 /** Repeated siblings: one stripe for each. */
@@ -155,7 +153,7 @@ function drawGroup(sheet: Sheet, { model, ghosts }: Drawing, number: number, top
     critical(sheet, model, member, y);
   }
   const edge = other ? Math.max(right, x(other.to)) : right;
-  label(sheet, Math.max(left, -4), Math.min(edge, width + 4), top, `×${members.length} · ${duration(sum)} in all${other ? `, ${signed(sum - other.sumNs)}` : ''}`);
+  label(sheet, Math.max(left, -4), Math.min(edge, width + 4), top, `×${members.length} · ${duration(sum)} in all`);
 }
 
 /** Where the other trace's span stood: an outline behind the bar. */

@@ -174,6 +174,47 @@ test('a trace by keyboard: rows, errors, zoom, flame, totals, comparison', async
   await expect(page.getByRole('heading', { name: /GET \/cart/ })).toBeVisible();
 });
 
+test('a typical trace behind the bars: in outlines, in numbers, and in the address', async ({ page }) => {
+  await page.goto(`${server.page}/trace/${cart}`);
+  await expect(page.getByRole('treegrid')).toBeVisible();
+  const bars = page.locator('.rows canvas');
+  const drawn = () => bars.evaluate((canvas) => (canvas as HTMLCanvasElement).toDataURL());
+  const before = await drawn();
+  await page.keyboard.press('v');
+  await expect(page).toHaveURL(/typical=1/);
+  const note = page.getByRole('status').filter({ hasText: /Outlined: \w{8}, the median of its kind, .* This one took .* (longer|less)/ });
+  await expect(note).toBeVisible();
+  expect(await drawn()).not.toBe(before);
+  // In words what the outlines show: of a span, and of repeated calls.
+  const root = page.getByRole('row').first();
+  await expect(root.getByRole('gridcell', { name: /typically .* m?s/ })).toBeVisible();
+  await expect(root.getByRole('gridcell', { name: /^[+−±]/ })).toBeVisible();
+  const repeated = page.getByRole('row').filter({ hasText: /×\d+/ }).first();
+  await expect(repeated.getByRole('gridcell', { name: /^\+.* ms/ })).toBeVisible();
+  await page.keyboard.press('j');
+  await expect(page.getByRole('complementary', { name: 'Span details' }).getByText(/In the typical trace .* here/)).toBeVisible();
+  await accessible(page);
+  await page.reload();
+  await expect(note).toBeVisible();
+  await page.keyboard.press('t');
+  await expect(page.getByRole('table', { name: 'Totals' }).getByRole('columnheader', { name: 'Difference' })).toBeVisible();
+  await accessible(page);
+  await page.keyboard.press('t');
+  // The trace that one names is laid under instead.
+  await page.goto(`${server.page}/trace/${cart}?typical=1&with=${failed}`);
+  await expect(page.getByRole('status').filter({ hasText: /the trace that you compare with.* spans have no counterpart here/ })).toBeVisible();
+  await page.getByRole('status').getByRole('button', { name: 'Hide' }).click();
+  await expect(page).not.toHaveURL(/typical/);
+  await expect(page.getByRole('gridcell', { name: /typically/ })).toHaveCount(0);
+});
+
+test('where there are too few traces for a typical one, the page says so', async ({ page }) => {
+  await page.goto(`${server.page}/trace/${evil}`);
+  await page.getByRole('checkbox', { name: 'typical trace' }).check();
+  await expect(page.getByRole('status').filter({ hasText: /Not enough data for a typical trace: 1 of this entry point are stored, \d+ are needed/ })).toBeVisible();
+  await accessible(page);
+});
+
 test('the ledger of a call, and how long it takes among its kind', async ({ page }) => {
   await page.goto(`${server.page}/trace/${cart}`);
   await page.getByRole('row').filter({ hasText: 'gateway' }).nth(1).click();
@@ -194,6 +235,21 @@ test('the entry point page shows where ordinary and slow requests spend their ti
   await expect(page.getByText(/Most of the difference: payment/)).toBeVisible();
   await expect(page.getByRole('link', { name: /median.*at most/ }).first()).toBeVisible();
   await accessible(page);
+});
+
+test('a box over the latency of an entry point asks why', async ({ page }) => {
+  await page.goto(`${server.page}/entry/gateway/${encodeURIComponent('POST /checkout')}`);
+  const heat = page.getByRole('img', { name: /traces: duration over time/ });
+  await heat.scrollIntoViewIfNeeded();
+  const around = await heat.boundingBox();
+  if (!around) throw new Error('the heatmap has no place');
+  await page.mouse.move(around.x + 70, around.y + 8);
+  await page.mouse.down();
+  await page.mouse.move(around.x + around.width - 15, around.y + around.height / 2, { steps: 4 });
+  await page.mouse.up();
+  await expect(page).toHaveURL(/\/explore\?.*service=gateway.*box=\d+-\d+-\d+-\d+/);
+  await expect(page.getByText(/traces of .* started/)).toBeVisible();
+  await expect(page.getByRole('region', { name: 'Differences' })).toBeVisible();
 });
 
 test('the map: time behind each call, what sends no spans, and a list of it', async ({ page }) => {

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import type { HeatmapAnswer, Kinds } from '../../src/api/types';
-import { bytes, duration, margin, percent, rate, short, ticks } from '../../src/base/format';
+import type { HeatmapAnswer, Kinds, MapAnswer } from '../../src/api/types';
+import { bytes, count, duration, margin, percent, rate, short, signed, ticks } from '../../src/base/format';
 import { boxOf, boxText, edgesOf, excluding, including, likeText } from '../../src/model/explore';
 import { ordered } from '../../src/model/findings';
 import { percentileOf } from '../../src/model/kinds';
-import { related, strokeOf } from '../../src/model/map';
+import { edgeKey, graphOf, hubsOf, NODE_HEIGHT, NODE_WIDTH, related, strokeOf, withHubs } from '../../src/model/map';
 import { parseMetrics, sumOf } from '../../src/model/metrics';
 import { completions, formOf, formQuery } from '../../src/model/query';
 
@@ -12,11 +12,13 @@ const place = (query: string) => ({ path: '/', parameters: new URLSearchParams(q
 
 describe('numbers', () => {
   it('have three digits and a unit', () => {
-    for (const [ns, text] of [[0, '0 ns'], [840_000, '840 µs'], [1_430_000_000, '1.43 s'], [12_340_000, '12.3 ms'], [999_600, '1.00 ms'], [59_999_999_999, '60.0 s'], [61e9, '1 min 1 s'], [3_700e9, '1 h 1 min'], [-1_500_000, '−1.50 ms'], [Number.NaN, '–']] as const) expect(duration(ns)).toBe(text);
+    for (const [ns, text] of [[0, '0 ns'], [840_000, '840 µs'], [1_430_000_000, '1.43 s'], [12_340_000, '12.3 ms'], [999_600, '1.00 ms'], [59_999_999_999, '60.0 s'], [61e9, '1 min 1 s'], [120e9, '2 min'], [3_700e9, '1 h 1 min'], [7_200e9, '2 h'], [-1_500_000, '−1.50 ms'], [Number.NaN, '–']] as const) expect(duration(ns)).toBe(text);
     expect([percent(0), percent(0.0004), percent(0.021), percent(0.5), percent(1)]).toEqual(['0 %', '< 0.1 %', '2.1 %', '50 %', '100 %']);
     expect([short(950), short(12_345), short(3_000_000)]).toEqual(['950', '12.3 k', '3.00 M']);
     expect([rate(2.5, 9), rate(0.05, 9), rate(0.001, 9), rate(1e-9, 9), rate(null, 1200)]).toEqual(['2.50/s', '3.00/min', '3.60/h', '9 in all', '1.20 k in all']);
     expect(bytes(1536)).toBe('1.50 KiB');
+    expect([count(0), count(999), count(1000), count(1_234_567), count(-12_345)]).toEqual(['0', '999', '1,000', '1,234,567', '-12,345']);
+    expect([signed(1_230_000), signed(-40_000), signed(0), signed(-0.2)]).toEqual(['+1.23 ms', '−40.0 µs', '±0', '±0']);
     expect([margin(10, [8, 12.5]), margin(10, null), margin(null, [1, 2])]).toEqual(['± 25 %', '', '']);
   });
 
@@ -104,5 +106,39 @@ describe('own metrics', () => {
     const found = parseMetrics('# HELP a_total What it is.\n# TYPE a_total counter\na_total{x="1"} 3\na_total{x="2"} 4\nh_bucket{le="1"} 2\nh_sum 1.5\n\n');
     expect(found).toEqual([{ name: 'a_total', labels: 'x="1"', value: 3, help: 'What it is.' }, { name: 'a_total', labels: 'x="2"', value: 4, help: 'What it is.' }, { name: 'h_sum', labels: '', value: 1.5, help: '' }]);
     expect(sumOf(found, 'a')).toBe(7);
+  });
+});
+
+describe('hubs of a map', () => {
+  const numbers = { calls: 1, calls_seen: 1, errors: 0, critical_ms: 1, p50_ms: 1, p95_ms: 1, p99_ms: 1 };
+  /** A chain of services, each of which asks one database; a second database is asked by the first two. */
+  const crowd = (services: number): MapAnswer => ({
+    nodes: [...Array.from({ length: services }, (_, at) => `service:${at}`), 'store:all', 'store:few'].map((id) => ({ ...numbers, id, name: id, kind: id.startsWith('store') ? 'store' : 'service', system: null, uninstrumented: false })),
+    edges: Array.from({ length: services }, (_, at) => at).flatMap((at) => [
+      ...(at > 0 ? [[`service:${at - 1}`, `service:${at}`]] : []), [`service:${at}`, 'store:all'], ...(at < 2 ? [[`service:${at}`, 'store:few']] : []),
+    ]).map(([from = '', to = '']) => ({ ...numbers, from, to, traces: 1 })),
+    entry_ms: 1, left_out: 0, traces: 1, traces_read: 1, adjusted: 1, sampled: false, spans: 1, complete: true,
+  });
+
+  it('are what many call and what calls nobody, in a crowd alone', () => {
+    expect(hubsOf(crowd(10))).toEqual(new Set());
+    expect(hubsOf(crowd(40))).toEqual(new Set(['store:all']));
+  });
+
+  it('stand beside the others, at the height of their callers, with a line from each', () => {
+    const answer = crowd(40);
+    const hubs = hubsOf(answer);
+    const graph = graphOf(answer, hubs);
+    expect(graph.children?.map((child) => child.id)).not.toContain('store:all');
+    expect(graph.edges?.length).toBe(39 + 2);
+    const nodes = new Map((graph.children ?? []).map((child, at) => [child.id, { x: 0, y: at * 50 }]));
+    const layout = withHubs(answer, { nodes, edges: new Map(), hubs, width: 500, height: 2100 });
+    const hub = layout.nodes.get('store:all');
+    expect(hub?.y).toBeCloseTo((39 * 50) / 2);
+    expect(layout.width).toBeGreaterThanOrEqual((hub?.x ?? 0) + NODE_WIDTH);
+    expect(hub?.x).toBeGreaterThan(500);
+    const line = layout.edges.get(edgeKey({ from: 'service:3', to: 'store:all' }));
+    expect(line?.[0]).toEqual({ x: NODE_WIDTH, y: 150 + NODE_HEIGHT / 2 });
+    expect(line?.[3]).toEqual({ x: hub?.x, y: (hub?.y ?? 0) + NODE_HEIGHT / 2 });
   });
 });

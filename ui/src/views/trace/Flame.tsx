@@ -24,7 +24,7 @@ export function Flame({ model }: { model: TraceModel }) {
         <span className="muted small">the whole width is {milliseconds(whole)} {unit}; calls by the same way are one block</span>
       </div>
       <Icicle label="Flame graph" nodes={nodes} wholeMs={whole} unit={unit} />
-      <IcicleTable label="Flame graph as a table" nodes={nodes} wholeMs={whole} />
+      <IcicleTable label="Flame graph as a table" nodes={nodes} wholeMs={whole} isOpen />
     </div>
   );
 }

@@ -83,25 +83,26 @@ export function Header({ trace, model, state, set, found, kinds, error, next, fo
           }}
         />
         {state.find && <span className="muted small" role="status">{count(found)} {found === 1 ? 'span' : 'spans'}</span>}
-        <span className="push" />
-        {(state.view === 'rows' || state.view === 'table') && (
-          <label className="small" title="Beside a typical trace of its kind: outlines behind the bars, and numbers (key v)"><input type="checkbox" checked={state.hasGhosts} onChange={(event) => set({ typical: event.target.checked ? '1' : null })} /> typical trace</label>
-        )}
-        {state.view === 'rows' && (
-          <>
-            <label className="small"><input type="checkbox" checked={state.isCriticalOnly} onChange={(event) => set({ critical: event.target.checked ? '1' : null })} /> critical path only</label>
-            {model.events.size > 0 && <label className="small"><input type="checkbox" checked={state.hasEvents} onChange={(event) => set({ events: event.target.checked ? '1' : null })} /> events</label>}
-            <button type="button" className="quiet" onClick={foldAll}>Collapse all</button>
-            <button type="button" className="quiet" onClick={unfoldAll}>Expand all</button>
-          </>
-        )}
-        {(trace.clocks.impossible > 0 || trace.clocks.corrected || state.clocks) && (
-          <label className="small" title="One offset for each pair of hosts, told from the traces around (key h)"><input type="checkbox" checked={state.clocks !== ''} onChange={(event) => set({ clocks: event.target.checked ? 'corrected' : null })} /> clocks set right</label>
-        )}
-        {state.mode && trace.critical_path.mode !== state.mode && <span className="chip warning">shown by the rule of {trace.critical_path.mode}</span>}
-        <select aria-label="Critical path by the rule of" title="By whose rule the critical path is found" value={state.mode} onChange={(event) => set({ mode: event.target.value || null })}>
-          {MODES.map(([value, name]) => <option key={name} value={value}>{name} path</option>)}
-        </select>
+        <span className="options">
+          {(state.view === 'rows' || state.view === 'table') && (
+            <label className="small" title="Beside a typical trace of its kind: outlines behind the bars, and numbers (key v)"><input type="checkbox" checked={state.hasGhosts} onChange={(event) => set({ typical: event.target.checked ? '1' : null })} /> typical trace</label>
+          )}
+          {state.view === 'rows' && (
+            <>
+              <label className="small"><input type="checkbox" checked={state.isCriticalOnly} onChange={(event) => set({ critical: event.target.checked ? '1' : null })} /> critical path only</label>
+              {model.events.size > 0 && <label className="small"><input type="checkbox" checked={state.hasEvents} onChange={(event) => set({ events: event.target.checked ? '1' : null })} /> events</label>}
+              <button type="button" className="quiet" onClick={foldAll}>Collapse all</button>
+              <button type="button" className="quiet" onClick={unfoldAll}>Expand all</button>
+            </>
+          )}
+          {(trace.clocks.impossible > 0 || trace.clocks.corrected || state.clocks) && (
+            <label className="small" title="One offset for each pair of hosts, told from the traces around (key h)"><input type="checkbox" checked={state.clocks !== ''} onChange={(event) => set({ clocks: event.target.checked ? 'corrected' : null })} /> clocks set right</label>
+          )}
+          {state.mode && trace.critical_path.mode !== state.mode && <span className="chip warning">shown by the rule of {trace.critical_path.mode}</span>}
+          <select aria-label="Critical path by the rule of" title="By whose rule the critical path is found" value={state.mode} onChange={(event) => set({ mode: event.target.value || null })}>
+            {MODES.map(([value, name]) => <option key={name} value={value}>{name} path</option>)}
+          </select>
+        </span>
       </div>
     </header>
   );

@@ -169,9 +169,9 @@ export function Loaded({ trace, model, place, error }: Properties) {
   return (
     <main className="trace">
       <Header {...{ trace, model, state, set, found: found.length, kinds: kinds.value, error }} next={() => nextOf(found, 1)} show={show} foldAll={() => fold({ closed: new Set(withChildren(model)), open: new Set() })} unfoldAll={() => fold({ closed: new Set(), open: new Set(Array(model.groups.count).keys()) })} />
+      {state.hasGhosts && (state.view === 'rows' || state.view === 'table') && <GhostNote trace={trace} kinds={kinds} other={other} ghosts={ghosts} otherId={otherId} isChosen={state.other !== ''} set={set} />}
       {state.view === 'rows' && (
         <>
-          {state.hasGhosts && <GhostNote trace={trace} kinds={kinds} other={other} ghosts={ghosts} otherId={otherId} isChosen={state.other !== ''} set={set} />}
           <Minimap model={model} zoom={zoom} setZoom={setZoom} />
           <div className="split">
             <Waterfall

@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cac
 CARGO ?= cargo
 DEMO_ARGS ?=
 
-.PHONY: help test demo build bench bench-micro bench-search truth fmt lint ui browser screenshots record crash fuzz package clean
+.PHONY: help test demo build bench bench-micro bench-search bench-overview truth fmt lint ui browser screenshots record crash fuzz package clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -30,6 +30,10 @@ bench-micro: ## instructions per span of the hot paths
 bench-search: ## search and by-id times over ten million stored spans; PROFILE=ci, SPANS=...
 	@profile=$${PROFILE:-ci}; $(CARGO) build --quiet --profile $$profile -p spanwise && \
 		python3 bench/search.py "$(CARGO_TARGET_DIR)/$$profile/spanwise"
+
+bench-overview: ## lists of services, map, an entry point and insights over ten million stored spans; PROFILE=ci, SPANS=...
+	@profile=$${PROFILE:-ci}; $(CARGO) build --quiet --profile $$profile -p spanwise && \
+		python3 bench/overview.py "$(CARGO_TARGET_DIR)/$$profile/spanwise"
 
 truth: ## how true the findings are, in worlds whose truth is known; TRUTH_ARGS='5 100 --show' for seeds 100 to 104
 	@CARGO_PROFILE_CI_OPT_LEVEL=2 $(CARGO) run --quiet --profile ci -p spanwise-sim --bin truth -- $(TRUTH_ARGS)

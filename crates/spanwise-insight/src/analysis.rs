@@ -25,8 +25,8 @@ pub struct Analysis {
     /// What spans say of how much they handled, and where each span's end.
     sizes: Vec<(Name, f64)>,
     size_ends: Vec<usize>,
-    /// Of spans that say how they were sampled.
-    sampled: Vec<SpanSays>,
+    /// Of spans that say how they were sampled, with their places.
+    sampled: Vec<(usize, SpanSays)>,
     tree: Tree,
     raw: Times,
     of_moved: Times,
@@ -46,6 +46,16 @@ pub(crate) struct Analysed<'a> {
     pub duration_ns: u64,
     sizes: &'a [(Name, f64)],
     size_ends: &'a [usize],
+}
+
+/// A trace as its spans have it, whatever clocks say.
+pub(crate) struct Raw<'a> {
+    pub spans: &'a [SpanView],
+    pub calls: &'a [CallView],
+    pub tree: &'a Tree,
+    pub times: &'a [SpanTimes],
+    pub root: Option<usize>,
+    pub duration_ns: u64,
 }
 
 impl<'a> Analysed<'a> {
@@ -124,7 +134,7 @@ impl Analysis {
         self.size_ends.push(self.sizes.len());
         let says = SpanSays::read(span.parent_id.is_none(), trace_state, texts.all(Meaning::SamplingRate));
         if says.by_state.is_some() || says.by_rate.is_some() {
-            self.sampled.push(says);
+            self.sampled.push((self.spans.len(), says));
         }
         self.spans.push(span);
     }
@@ -153,7 +163,36 @@ impl Analysis {
 
     /// How many traces this one stands for.
     pub(crate) fn weight(&self) -> f64 {
-        TraceWeight::of_spans(self.sampled.iter().copied()).count
+        self.trace_weight().count
+    }
+
+    fn trace_weight(&self) -> TraceWeight {
+        TraceWeight::of_spans(self.sampled.iter().map(|(_, says)| *says))
+    }
+
+    /// For how many the trace stands; and each of its spans, unless all stand for as many.
+    pub(crate) fn weigh(&self, of_spans: &mut Vec<f64>) -> f64 {
+        of_spans.clear();
+        let weight = self.trace_weight();
+        if !self.sampled.is_empty() {
+            of_spans.resize(self.spans.len(), weight.of_span(None));
+            for (place, says) in &self.sampled {
+                of_spans[*place] = weight.of_span(says.by_state);
+            }
+        }
+        weight.count
+    }
+
+    /// By raw times.
+    pub(crate) fn raw(&self) -> Raw<'_> {
+        Raw {
+            spans: &self.spans,
+            calls: &self.calls,
+            tree: &self.tree,
+            times: &self.raw.spans,
+            root: root(&self.tree),
+            duration_ns: self.raw.duration_ns,
+        }
     }
 
     /// `None` without a span that could be an entry point.

@@ -179,6 +179,13 @@ impl Analysis {
     }
 }
 
+impl Analysis {
+    /// That of the row.
+    pub fn shape(&self, names: &Names) -> Option<u64> {
+        self.analysed().map(|trace| shape(&trace, names))
+    }
+}
+
 impl Analysed<'_> {
     fn operation(&self, place: usize) -> Operation {
         Operation { service: self.spans[place].service, operation: self.calls[place].operation }

@@ -29,6 +29,13 @@ fn main() {
         bytes = black_box(sorted.facts()).map_or(0, |facts| facts.len());
         least = least.min(began.elapsed().as_nanos() as f64);
     }
+    let (mut with, mut sketches) = (f64::INFINITY, 0);
+    for _ in 0..turns {
+        let began = Instant::now();
+        sketches = black_box(sorted.facts_and_sketches()).map_or(0, |(_, sketches)| sketches.len());
+        with = with.min(began.elapsed().as_nanos() as f64);
+    }
     let spans = workload.totals.spans as f64;
     println!("{spans} spans, {:.0} ns a span, {:.2} B a span", least / spans, bytes as f64 / spans);
+    println!("sketches: {:.0} ns a span more, {:.2} B a span", (with - least) / spans, sketches as f64 / spans);
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
+use spanwise_insight::minutes::{Bounds, Minutes};
+use spanwise_insight::names::Names;
 use spanwise_journal::Position;
 use spanwise_model::TraceId;
 use spanwise_wire::{Batch, select};
@@ -14,6 +16,21 @@ use crate::catalogue::Catalogue;
 #[derive(Default)]
 pub struct Head {
     inner: Mutex<Inner>,
+    /// Made on demand: see [`crate::sketches::window`].
+    pub(crate) sketched: Mutex<Sketched>,
+}
+
+/// What the first batches of a head add to the counts of minutes.
+pub(crate) struct Sketched {
+    pub batches: usize,
+    pub minutes: Minutes,
+    pub names: Names,
+}
+
+impl Default for Sketched {
+    fn default() -> Self {
+        Self { batches: 0, minutes: Minutes::new(Bounds::BLOCK), names: Names::default() }
+    }
 }
 
 #[derive(Default)]
@@ -60,9 +77,15 @@ impl Head {
     }
 
     pub fn trace(&self, id: &TraceId) -> Vec<Batch> {
+        self.trace_before(id, usize::MAX)
+    }
+
+    /// What so many batches, the first ones, have of a trace.
+    pub fn trace_before(&self, id: &TraceId, batches: usize) -> Vec<Batch> {
         let found: Vec<Batch> = {
             let inner = self.inner.lock();
             let places = inner.by_trace.get(id).into_iter().flatten();
+            let places = places.take_while(|place| (**place as usize) < batches);
             places.filter_map(|place| inner.batches.get(*place as usize).cloned()).collect()
         };
         found
@@ -92,6 +115,19 @@ impl Head {
 
     pub fn batches(&self) -> Vec<Batch> {
         self.inner.lock().batches.clone()
+    }
+
+    /// Without so many, the first ones; together of at least so many spans, if there are.
+    pub fn batches_from(&self, first: usize, spans: usize) -> Vec<Batch> {
+        let inner = self.inner.lock();
+        let mut found = 0;
+        let rest = inner.batches.get(first..).unwrap_or_default();
+        let enough = rest.iter().take_while(|batch| {
+            let is_wanted = found < spans;
+            found += batch.len_spans();
+            is_wanted
+        });
+        enough.cloned().collect()
     }
 
     pub fn spans(&self) -> u64 {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
+use spanwise_insight::minutes::{Bounds, KINDS, Minutes};
+use spanwise_insight::names::Names;
 use spanwise_journal::disk::read_file;
 use spanwise_journal::lock::{Lock, LockError, LockHolder, holder};
 use spanwise_journal::wal::abort;
@@ -20,7 +22,9 @@ use spanwise_wire::Batch;
 use crate::block::{self, BlockError, BlockReader, FORMAT_VERSION};
 use crate::head::{Head, Heads};
 use crate::manifest::{BlockMeta, Manifest};
+use crate::merge::merge;
 use crate::objects::ObjectDisk;
+use crate::sketches::{self, Asked};
 use crate::snapshot::Snapshot;
 
 #[derive(Debug, Clone)]
@@ -426,8 +430,9 @@ impl Store {
         let cut = if self.is_cut_due() { self.cut(runtime) } else { Ok(()) };
         let joined = self.join_all_small_blocks();
         let expired = self.expire();
+        let sketched = self.sketch_old_block();
         self.remove_doomed();
-        cut.and(joined).and(expired)
+        cut.and(joined).and(expired).and(sketched.map(|_| ()))
     }
 
     fn join_all_small_blocks(&self) -> Result<(), StoreError> {
@@ -601,7 +606,8 @@ impl Store {
                 batches.push(batch?);
             }
         }
-        let built = block::build(&batches, &self.elsewhere(is_chosen))?;
+        let sketches = self.joined_sketches(&readers)?;
+        let built = block::build_with(&batches, &self.elsewhere(is_chosen), Some(sketches))?;
         drop(batches);
         let mut next = manifest.clone();
         let received = chosen.iter().map(|block| block.received_unix_nano).max().unwrap_or(0);
@@ -611,6 +617,71 @@ impl Store {
         next.blocks.push(block.0.clone());
         self.publish(&mut manifest, next)?;
         self.replace_blocks(is_chosen, Some(block));
+        Ok(true)
+    }
+
+    /// The sum of what blocks count. Of those without sketches, what the other ones without do not count.
+    fn joined_sketches(&self, blocks: &[(BlockMeta, Arc<BlockReader>)]) -> Result<Vec<u8>, BlockError> {
+        let (mut names, mut minutes) = (Names::default(), Minutes::new(Bounds::BLOCK));
+        let asked = Asked { kinds: &KINDS, minutes: 0..=u32::MAX, is_together: false };
+        let mut without = Vec::new();
+        for (_, block) in blocks {
+            match block.sketches().map(|sketches| sketches.add_to(&asked, &mut names, &mut minutes)) {
+                Some(Ok(())) => {}
+                Some(Err(error)) if !matches!(error, BlockError::Corrupt { .. }) => return Err(error),
+                _ => without.push(Arc::clone(block)),
+            }
+        }
+        if !without.is_empty() {
+            let is_other = |block: &BlockReader| {
+                block.sketches().is_none() && without.iter().all(|counted| counted.id != block.id)
+            };
+            let others: Vec<Arc<BlockReader>> = self
+                .state
+                .read()
+                .blocks
+                .iter()
+                .map(|(_, block)| Arc::clone(block))
+                .filter(|block| is_other(block))
+                .collect();
+            let mut batches = Vec::new();
+            for block in &without {
+                for batch in block.scan()? {
+                    batches.push(batch?);
+                }
+            }
+            let elsewhere = |id: &TraceId| {
+                let parts = others.iter().filter_map(|block| block.trace(id).transpose());
+                Ok(merge(parts.collect::<Result<Vec<Batch>, BlockError>>()?))
+            };
+            block::sketch(&batches, &elsewhere, &mut names, &mut minutes, &|| false)?;
+        }
+        sketches::to_bytes(&minutes, &names)
+    }
+
+    /// Makes the sketches of a block that has none: one a round. `false` when all have.
+    pub(crate) fn sketch_old_block(&self) -> Result<bool, StoreError> {
+        // Blocks must not be joined or dropped meanwhile.
+        let _manifest = self.manifest.lock();
+        let old = self.state.read().blocks.iter().find(|(_, block)| block.sketches().is_none()).cloned();
+        let Some((meta, block)) = old else { return Ok(false) };
+        let sketches = self.joined_sketches(&[(meta, Arc::clone(&block))])?;
+        let Place { disk, .. } = &self.place;
+        let dir = self.place.blocks().join(&block.id);
+        let path = dir.join(block::SKETCHES_FILE);
+        match disk.remove(&path) {
+            Err(error) if !error.is_missing() => return Err(error.into()),
+            _ => {}
+        }
+        disk.put_new(&path, &[&sketches])?;
+        self.written.fetch_add(sketches.len() as u64, Ordering::Relaxed);
+        let reader = Arc::new(BlockReader::open(&**disk, &dir, &block.id)?);
+        let mut state = self.state.write();
+        let replaced = state.blocks.iter().map(|(meta, other)| match other.id == reader.id {
+            true => (meta.clone(), Arc::clone(&reader)),
+            false => (meta.clone(), Arc::clone(other)),
+        });
+        state.blocks = Arc::new(replaced.collect());
         Ok(true)
     }
 

@@ -8,9 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use spanwise_insight::minutes::{Bounds, KINDS, Kind, Minutes};
+use spanwise_insight::names::Names;
 use spanwise_journal::{ManualClock, RealDisk, WalOptions};
 use spanwise_model::{Limits, Trace, TraceId};
 use spanwise_store::block::FORMAT_VERSION;
+use spanwise_store::sketches::Asked;
+use spanwise_store::sketches::window::collect;
 use spanwise_store::{Snapshot, Store, StoreConfig};
 use spanwise_wire::json::otlp_json_to_proto;
 use spanwise_wire::{Batch, decode_trace};
@@ -44,6 +48,16 @@ fn check(snapshot: &Snapshot, what: &str) {
     assert_eq!(in_order(&found), in_order(&requests()), "{what}");
     assert_eq!(snapshot.spans(), 9, "{what}");
     assert!(snapshot.catalogue().services["cart"].contains_key("late"), "{what}");
+    let (mut names, mut minutes) = (Names::default(), Minutes::new(Bounds::ANSWER));
+    let asked = Asked { kinds: &KINDS, minutes: 0..=u32::MAX, is_together: true };
+    assert!(collect(snapshot, &asked, &mut names, &mut minutes, &|| false).unwrap(), "{what}");
+    let sum = |kind: Kind| -> (i64, i64) {
+        let cells = minutes.sorted(kind);
+        (cells.iter().map(|(_, cell)| cell.seen).sum(), cells.iter().map(|(_, cell)| cell.critical_ns).sum())
+    };
+    let spans = sum(Kind::Service);
+    assert_eq!((spans.0, sum(Kind::Entry).0), (9, 2), "{what}: each span and each trace is counted once");
+    assert_eq!(sum(Kind::Edge).1, spans.1, "{what}");
 }
 
 fn config(dir: &Path) -> StoreConfig {

@@ -293,7 +293,7 @@ pub fn level(id: &spanwise_model::TraceId) -> u32 {
 pub const MOST_LEVELS: u32 = 15;
 
 /// Bits of a trace id that are as good as drawn.
-pub(crate) fn draw(id: &spanwise_model::TraceId) -> u64 {
+pub fn draw(id: &spanwise_model::TraceId) -> u64 {
     let bytes = id.0.iter().fold(0u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     (bytes ^ bytes >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16
 }

@@ -2,18 +2,21 @@
 
 use spanwise_insight::analysis::Analysis;
 pub(super) use spanwise_insight::facts::SpanTimes;
-use spanwise_wire::{Batch, Piece, SpanRef};
+use spanwise_insight::minutes::{Bounds, Minutes, Sign};
+use spanwise_wire::Batch;
 
 use super::BlockError;
+use super::sketches_of::{gather, take_away};
 use super::write::{Elsewhere, Row, sorted};
 use crate::facts::FactsBuilder;
-use crate::facts::read::{SpanReader, order};
-use crate::merge::{is_equal, merge};
+use crate::facts::read::SpanReader;
+use crate::merge::merge;
 
-/// Rows stand in order of trace id.
+/// Rows stand in order of trace id. They are counted in `minutes`, where there are any, with the builder's names.
 pub(super) fn facts_of(
     rows: &[Row<'_>],
     elsewhere: &Elsewhere<'_>,
+    mut minutes: Option<&mut Minutes>,
 ) -> Result<(FactsBuilder, Vec<SpanTimes>), BlockError> {
     let mut builder = FactsBuilder::default();
     let mut times: Vec<SpanTimes> = Vec::with_capacity(rows.len());
@@ -26,18 +29,26 @@ pub(super) fn facts_of(
             others.push(batch);
         }
         analysis.begin(id);
-        if let Some(others) = merge(others) {
-            with_others(rows, Some(&others), &mut analysis, &mut builder, &mut times);
+        let others = merge(others);
+        let shape = if let Some(others) = &others {
+            with_others(rows, Some(others), &mut analysis, &mut builder, &mut times)
         } else if rows.is_sorted_by(is_before) {
             for row in rows {
                 reader.add(row.span, row.batch.piece(row.place), &mut analysis, builder.names_mut());
             }
             analysis.finish();
-            builder.add(&id, &mut analysis, || rows.iter().map(|row| row.batch.piece(row.place)));
+            let shape = builder.add(&id, &mut analysis, || rows.iter().map(|row| row.batch.piece(row.place)));
             times.extend_from_slice(analysis.times());
+            shape
         } else {
             // Of spans alike in ids, kind and start the rest decides.
-            with_others(rows, None, &mut analysis, &mut builder, &mut times);
+            with_others(rows, None, &mut analysis, &mut builder, &mut times)
+        };
+        if let Some(minutes) = &mut minutes {
+            minutes.add_trace(&analysis, builder.names_mut(), shape, Sign::Add);
+            if let Some(others) = &others {
+                take_away(id, others, &mut analysis, builder.names_mut(), minutes);
+            }
         }
     }
     Ok((builder, times))
@@ -56,48 +67,44 @@ impl<'a> Sorted<'a> {
     /// # Errors
     /// When it cannot be compressed.
     pub fn facts(&self) -> Result<Vec<u8>, BlockError> {
-        facts_of(&self.0, &super::nowhere)?.0.finish()
+        facts_of(&self.0, &super::nowhere, None)?.0.finish()
+    }
+
+    /// The same, and the contents of `sketches.bin`.
+    ///
+    /// # Errors
+    /// As [`Self::facts`].
+    pub fn facts_and_sketches(&self) -> Result<(Vec<u8>, Vec<u8>), BlockError> {
+        let mut minutes = Minutes::new(Bounds::BLOCK);
+        let mut facts = facts_of(&self.0, &super::nowhere, Some(&mut minutes))?.0;
+        let sketches = crate::sketches::to_bytes(&minutes, facts.names_mut())?;
+        Ok((facts.finish()?, sketches))
     }
 }
 
 /// Rows are in order of all but the last parts of the order of spans.
-fn is_before(a: &Row<'_>, b: &Row<'_>) -> bool {
+pub(super) fn is_before(a: &Row<'_>, b: &Row<'_>) -> bool {
     let key = |row: &Row<'_>| (row.span.start_unix_nano, row.span.span_id, row.span.kind);
     key(a) < key(b)
 }
 
-/// Of a trace that has spans in other blocks as well; its times are those of the rows.
+/// Of a trace that has spans in other blocks as well; its times are those of the rows. Its shape.
 fn with_others(
     rows: &[Row<'_>],
     others: Option<&Batch>,
     analysis: &mut Analysis,
     builder: &mut FactsBuilder,
     times: &mut Vec<SpanTimes>,
-) {
-    let mut spans: Vec<(Option<usize>, &SpanRef, Piece<'_>)> = Vec::with_capacity(rows.len());
-    for (others, place) in others.iter().flat_map(|others| (0..others.len_spans()).map(move |place| (others, place))) {
-        let Some(span) = others.spans().get(place) else { continue };
-        let piece = others.piece(place);
-        let key = (span.start_unix_nano, span.span_id, span.kind);
-        let of_row = |row: &Row<'_>| (row.span.start_unix_nano, row.span.span_id, row.span.kind);
-        let first = rows.partition_point(|row| of_row(row) < key);
-        let mut same = rows[first..].iter().take_while(|row| of_row(row) == key);
-        if !same.any(|row| is_equal(&row.batch.piece(row.place), &piece)) {
-            spans.push((None, span, piece));
-        }
-    }
-    let own = rows.iter().enumerate();
-    spans.extend(own.map(|(place, row)| (Some(place), row.span, row.batch.piece(row.place))));
-    spans.sort_by(|a, b| order((a.1, a.2), (b.1, b.2)));
+) -> Option<u64> {
+    let spans = gather(rows, others);
     // Its resources do not live as long as those of the rows.
     let mut reader = SpanReader::default();
     for (_, span, piece) in &spans {
         reader.add(span, *piece, analysis, builder.names_mut());
     }
     analysis.finish();
-    if let Some((_, span, _)) = spans.first() {
-        builder.add(&span.trace_id, analysis, || spans.iter().map(|(.., piece)| *piece));
-    }
+    let (_, span, _) = spans.first()?;
+    let shape = builder.add(&span.trace_id, analysis, || spans.iter().map(|(.., piece)| *piece));
     let base = times.len();
     times.resize(base + rows.len(), SpanTimes::default());
     for ((owner, ..), span) in spans.iter().zip(analysis.times()) {
@@ -105,4 +112,5 @@ fn with_others(
             *time = *span;
         }
     }
+    shape
 }

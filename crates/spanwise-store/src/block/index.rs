@@ -40,6 +40,11 @@ impl TraceIndex {
         &self.prefixes
     }
 
+    /// The first row of each trace.
+    pub fn first_rows(&self) -> impl Iterator<Item = u32> + '_ {
+        self.rows.iter().copied()
+    }
+
     pub fn len_traces(&self) -> usize {
         self.prefixes.len()
     }

@@ -1,4 +1,4 @@
-//! One block: `spans.parquet`, `traces.idx`, `facts.bin`, `postings.bin` and `catalogue.json` in a directory named by the block's id.
+//! One block: `spans.parquet`, `traces.idx`, `facts.bin`, `postings.bin`, `sketches.bin` and `catalogue.json` in a directory named by the block's id.
 //!
 //! Rows are spans, ordered by trace id, then start. `docs/storage.md` describes the columns for readers of other
 //! engines.
@@ -14,16 +14,18 @@ mod pages;
 mod postings;
 mod read;
 mod shred;
+mod sketches_of;
 mod write;
 
 pub use facts_of::Sorted;
 pub use index::TraceIndex;
 pub use narrow::{Order, Step};
 pub use read::BlockReader;
-pub use write::{BuiltBlock, Elsewhere, build, nowhere};
+pub use sketches_of::sketch;
+pub use write::{BuiltBlock, Elsewhere, build, build_with, nowhere};
 
 /// Format version, in every block's Parquet metadata and in the manifest.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 
 pub const SPANS_FILE: &str = "spans.parquet";
 pub const INDEX_FILE: &str = "traces.idx";
@@ -32,6 +34,8 @@ pub const CATALOGUE_FILE: &str = "catalogue.json";
 pub const FACTS_FILE: &str = "facts.bin";
 /// Since format 4.
 pub const POSTINGS_FILE: &str = "postings.bin";
+/// Since format 5.
+pub const SKETCHES_FILE: &str = "sketches.bin";
 
 #[derive(Debug, thiserror::Error)]
 pub enum BlockError {

@@ -24,9 +24,10 @@ use super::index::TraceIndex;
 use super::pages;
 use super::postings::Postings;
 use super::shred::{Cell, ColumnType, assemble, layout_columns};
-use super::{BlockError, CATALOGUE_FILE, FACTS_FILE, INDEX_FILE, POSTINGS_FILE, SPANS_FILE};
+use super::{BlockError, CATALOGUE_FILE, FACTS_FILE, INDEX_FILE, POSTINGS_FILE, SKETCHES_FILE, SPANS_FILE};
 use crate::catalogue::Catalogue;
 use crate::facts::FactsFile;
+use crate::sketches::SketchFile;
 
 /// Largest side file that is read: an index of 80 million traces.
 const SIDE_FILE_BYTES: u64 = 1 << 30;
@@ -46,6 +47,7 @@ pub struct BlockReader {
     catalogue: Catalogue,
     facts: Option<FactsFile>,
     postings: Option<Postings>,
+    sketches: Option<SketchFile>,
 }
 
 impl Drop for BlockReader {
@@ -125,13 +127,21 @@ impl BlockReader {
             }
             Err(error) => return Err(error),
         };
+        let sketches = match SketchFile::open(disk, &dir.join(SKETCHES_FILE), id) {
+            Ok(sketches) => sketches,
+            Err(error @ BlockError::Corrupt { .. }) => {
+                tracing::error!(%error, "sketches of a block are damaged: counts are told from its spans");
+                None
+            }
+            Err(error) => return Err(error),
+        };
         let fields = bare.schema().fields().len();
         let expected = columns::ATTRIBUTES + attributes.columns.len();
         if fields != expected && fields != expected + columns::TIMES {
             return Err(corrupt("columns of an unknown format".to_owned()));
         }
         let number = footer::next_number();
-        Ok(Self { id: id.to_owned(), file, number, rows, attributes, index, catalogue, facts, postings })
+        Ok(Self { id: id.to_owned(), file, number, rows, attributes, index, catalogue, facts, postings, sketches })
     }
 
     pub(super) fn footer(&self) -> Result<Arc<Footer>, BlockError> {
@@ -157,6 +167,11 @@ impl BlockReader {
     /// `None` when it was made before there were any, or they are damaged.
     pub fn facts(&self) -> Option<&FactsFile> {
         self.facts.as_ref()
+    }
+
+    /// `None` when it was made before there were any, or they are damaged.
+    pub fn sketches(&self) -> Option<&SketchFile> {
+        self.sketches.as_ref().filter(|sketches| !sketches.is_damaged())
     }
 
     pub fn catalogue(&self) -> &Catalogue {

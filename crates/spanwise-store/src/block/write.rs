@@ -12,6 +12,7 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+use spanwise_insight::minutes::{Bounds, Minutes};
 use spanwise_model::TraceId;
 use spanwise_wire::view::ValueView;
 use spanwise_wire::{Batch, SpanRef, view};
@@ -21,8 +22,11 @@ use super::facts_of::{SpanTimes, facts_of};
 use super::index::{self, TraceIndex};
 use super::postings;
 use super::shred::{Cell, ColumnType, Shredder};
-use super::{BlockError, CATALOGUE_FILE, FACTS_FILE, FORMAT_VERSION, INDEX_FILE, POSTINGS_FILE, SPANS_FILE};
+use super::{
+    BlockError, CATALOGUE_FILE, FACTS_FILE, FORMAT_VERSION, INDEX_FILE, POSTINGS_FILE, SKETCHES_FILE, SPANS_FILE,
+};
 use crate::catalogue::CatalogueBuilder;
+use crate::sketches;
 
 /// Rows of one row group, and of one page: a trace lies on one or two pages of each column.
 const GROUP_ROWS: usize = 64 << 10;
@@ -42,7 +46,8 @@ pub struct BuiltBlock {
     pub catalogue: Vec<u8>,
     pub facts: Vec<u8>,
     pub postings: Vec<u8>,
-    /// Of all that insight adds: the file of facts and the columns of times.
+    pub sketches: Vec<u8>,
+    /// Of all that insight adds: the files of facts and sketches, and the columns of times.
     pub facts_bytes: u64,
     pub spans: u64,
     pub traces: u64,
@@ -52,12 +57,13 @@ pub struct BuiltBlock {
 
 impl BuiltBlock {
     /// Each file's name and content, in the order in which they are written.
-    pub fn files(&self) -> [(&'static str, &[u8]); 5] {
+    pub fn files(&self) -> [(&'static str, &[u8]); 6] {
         [
             (SPANS_FILE, &self.parquet),
             (INDEX_FILE, &self.index),
             (FACTS_FILE, &self.facts),
             (POSTINGS_FILE, &self.postings),
+            (SKETCHES_FILE, &self.sketches),
             (CATALOGUE_FILE, &self.catalogue),
         ]
     }
@@ -89,6 +95,18 @@ pub fn nowhere(_: &TraceId) -> Result<Vec<(String, Batch)>, BlockError> {
 /// # Errors
 /// When Parquet cannot be written, which goes to memory, so only a bug can do that; and those of `elsewhere`.
 pub fn build(batches: &[Batch], elsewhere: &Elsewhere<'_>) -> Result<BuiltBlock, BlockError> {
+    build_with(batches, elsewhere, None)
+}
+
+/// [`build`] with sketches that are known already.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_with(
+    batches: &[Batch],
+    elsewhere: &Elsewhere<'_>,
+    sketches: Option<Vec<u8>>,
+) -> Result<BuiltBlock, BlockError> {
     let mut rows = sorted(batches);
     drop_duplicates(&mut rows);
     // A share of one in a hundred shows in a tenth of many spans as well.
@@ -105,7 +123,9 @@ pub fn build(batches: &[Batch], elsewhere: &Elsewhere<'_>) -> Result<BuiltBlock,
         attributes: &attributes,
         schema: &schema,
     };
-    let (facts, times) = facts_of(&rows, elsewhere)?;
+    let mut minutes = Minutes::new(Bounds::BLOCK);
+    let (mut facts, times) = facts_of(&rows, elsewhere, sketches.is_none().then_some(&mut minutes))?;
+    let sketches = sketches.map_or_else(|| sketches::to_bytes(&minutes, facts.names_mut()), Ok)?;
     let facts = facts.finish()?;
     for (chunk, times) in rows.chunks(CHUNK_ROWS).zip(times.chunks(CHUNK_ROWS)) {
         let batch = taking.record_batch(chunk, times).map_err(|error| BlockError::Write(error.to_string()))?;
@@ -120,7 +140,7 @@ pub fn build(batches: &[Batch], elsewhere: &Elsewhere<'_>) -> Result<BuiltBlock,
         .flat_map(|group| group.columns().get(of_times.clone()).unwrap_or_default())
         .map(|column| column.compressed_size())
         .sum();
-    let facts_bytes = facts.len() as u64 + column_bytes.unsigned_abs();
+    let facts_bytes = (facts.len() + sketches.len()) as u64 + column_bytes.unsigned_abs();
     let mut firsts: Vec<(TraceId, u32)> = Vec::new();
     for (number, row) in rows.iter().enumerate() {
         if firsts.last().map(|(id, _)| *id) != Some(row.span.trace_id) {
@@ -137,6 +157,7 @@ pub fn build(batches: &[Batch], elsewhere: &Elsewhere<'_>) -> Result<BuiltBlock,
         catalogue: catalogue.to_json(),
         facts,
         postings,
+        sketches,
         facts_bytes,
         spans: rows.len() as u64,
         traces,
@@ -167,7 +188,7 @@ pub(super) fn sorted(batches: &[Batch]) -> Vec<Row<'_>> {
 }
 
 /// Rows with the same ids, kind and start lie together; of equal ones the first stays.
-fn drop_duplicates(rows: &mut Vec<Row<'_>>) {
+pub(super) fn drop_duplicates(rows: &mut Vec<Row<'_>>) {
     let mut kept: Vec<Row<'_>> = Vec::with_capacity(rows.len());
     for row in rows.iter() {
         let key = |row: &Row<'_>| (row.span.trace_id, row.span.start_unix_nano, row.span.span_id, row.span.kind);

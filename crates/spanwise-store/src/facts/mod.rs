@@ -20,6 +20,7 @@
 pub mod codec;
 pub mod read;
 pub mod row;
+pub mod shapes;
 pub mod window;
 
 use std::path::Path;
@@ -101,13 +102,14 @@ impl FactsBuilder {
         &mut self.names
     }
 
-    /// `analysis` has read all that is known of the trace now, in the order of [`read::order`], as `pieces` are.
+    /// `analysis` has read all that is known of the trace now, in the order of [`read::order`], as `pieces` are. Its
+    /// shape, if it has one.
     pub fn add<'a, I: Iterator<Item = Piece<'a>>>(
         &mut self,
         id: &TraceId,
         analysis: &mut Analysis,
         pieces: impl FnOnce() -> I,
-    ) {
+    ) -> Option<u64> {
         let place = self.starts.len() as u32;
         let (start, spans) = analysis.extent();
         self.suffixes.extend_from_slice(&id.0[8..]);
@@ -115,8 +117,9 @@ impl FactsBuilder {
         put_varint(&mut self.spans, spans as u64);
         let Some(mut row) = analysis.row(&mut self.names) else {
             self.shows.push(0);
-            return;
+            return None;
         };
+        let shape = row.shape;
         let shown = (kinds(&row), row.shape);
         let next = self.ordered.len() as u32 + 1;
         let number = *self.shown.entry(shown).or_insert(next);
@@ -130,6 +133,7 @@ impl FactsBuilder {
             row.attributes = set.take();
             self.rows.push((place, row));
         }
+        Some(shape)
     }
 
     /// The row of this trace in another block no longer counts.
@@ -463,21 +467,28 @@ impl FactsFile {
     /// # Errors
     /// When it is damaged.
     pub fn places(&self, passes: &dyn Fn(u8, u64) -> bool) -> Result<Vec<u32>, BlockError> {
+        let found = self.marked_places(&|kinds, shape| passes(kinds, shape).then_some(0))?;
+        Ok(found.into_iter().map(|(place, _)| place).collect())
+    }
+
+    /// The same, each with what `mark` says of what it shows.
+    ///
+    /// # Errors
+    /// When it is damaged.
+    pub fn marked_places(&self, mark: &dyn Fn(u8, u64) -> Option<u32>) -> Result<Vec<(u32, u32)>, BlockError> {
         let bytes = self.section(3)?;
-        let read = || -> Option<Vec<u32>> {
+        let read = || -> Option<Vec<(u32, u32)>> {
             let mut reader = Reader(&bytes);
             let count = reader.count()?;
-            let mut passing = vec![false];
+            let mut marks = vec![None];
             for _ in 0..count {
                 let kinds = *reader.bytes(1)?.first()?;
-                passing.push(passes(kinds, u64::from_le_bytes(reader.array()?)));
+                marks.push(mark(kinds, u64::from_le_bytes(reader.array()?)));
             }
             let mut found = Vec::new();
             let mut place = 0;
             while !reader.0.is_empty() {
-                if *passing.get(reader.usize()?)? {
-                    found.push(place);
-                }
+                found.extend(marks.get(reader.usize()?)?.map(|mark| (place, mark)));
                 place += 1;
             }
             Some(found)
@@ -591,4 +602,4 @@ pub fn rounded(row: TraceRow) -> TraceRow {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -20,7 +20,7 @@ use super::window::collect;
 use super::*;
 use crate::{Snapshot, Store, StoreConfig};
 
-const NOW: u64 = 1_700_000_000_000_000_000;
+pub(crate) const NOW: u64 = 1_700_000_000_000_000_000;
 const MS: u64 = 1_000_000;
 
 fn text(key: &str, value: &str) -> KeyValue {
@@ -28,13 +28,13 @@ fn text(key: &str, value: &str) -> KeyValue {
     KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
 }
 
-fn id(number: u64) -> TraceId {
+pub(crate) fn id(number: u64) -> TraceId {
     // Spread as drawn ids are.
     TraceId((u128::from(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)).to_be_bytes())
 }
 
 /// A request to `cart` that loads its items one by one and asks `pay`, which sometimes fails unnoticed.
-fn spans(number: u64) -> Vec<(&'static str, Span)> {
+pub(crate) fn spans(number: u64) -> Vec<(&'static str, Span)> {
     let start = NOW + number * 50 * MS;
     let slow = if number.is_multiple_of(23) { 400 } else { number % 7 };
     let span = |service, place: u64, parent: u64, kind, name: &str, from: u64, to: u64, attributes: Vec<KeyValue>| {
@@ -70,7 +70,7 @@ fn spans(number: u64) -> Vec<(&'static str, Span)> {
     spans
 }
 
-fn batch(spans: &[(&'static str, Span)]) -> Batch {
+pub(crate) fn batch(spans: &[(&'static str, Span)]) -> Batch {
     let resource_spans = spans.iter().map(|(service, span)| ResourceSpans {
         resource: Some(Resource { attributes: vec![text("service.name", service)], ..Resource::default() }),
         scope_spans: vec![ScopeSpans { spans: vec![span.clone()], ..ScopeSpans::default() }],
@@ -97,7 +97,7 @@ fn expected(traces: u64, most: usize) -> Insights {
     population.finish()
 }
 
-fn open(dir: &std::path::Path) -> Arc<Store> {
+pub(crate) fn open(dir: &std::path::Path) -> Arc<Store> {
     let wal = WalOptions { segment_bytes: 64 << 10, ..WalOptions::default() };
     let config = StoreConfig { wal, join_blocks: 2, ..StoreConfig::new(dir) };
     Store::open(config, Arc::new(RealDisk), Arc::new(ManualClock::at(NOW))).unwrap()

@@ -2,218 +2,123 @@
 //! The time of a call counts once: on the edge by which its service was entered, the wire included. Edges and the
 //! entry points' own time add up to the durations of all traces.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::{Query, State};
 use serde_json::{Value as Json, json};
-use spanwise_insight::calls::Category;
+use spanwise_insight::minutes::{Cell, Kind, NOBODY, NodeKind};
+use spanwise_insight::sketch::unfixed;
 
-use super::weighted::{Counted, Durations};
-use super::{Aggregate, Answer, Read, Seen, WindowParameters, ms_of};
+use super::counts::Counts;
+use super::{Answer, WindowParameters, ms_of};
 use crate::api::App;
 
 pub async fn answer(State(app): State<App>, Query(parameters): Query<WindowParameters>) -> Answer {
     let window = app.window(&parameters)?;
-    app.aggregate("map".to_owned(), window, Map::default()).await
+    app.counted("map".to_owned(), window, &[Kind::Edge], map_json).await
 }
 
-/// Nodes shown; what lies beyond is counted under `left_out`.
+/// Nodes shown, those with most of the critical path; how many there are beyond stands under `left_out`.
 const NODES: usize = 1_000;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Kind {
-    Service,
-    /// A database or cache: it sends no spans.
-    Store,
-    Queue,
-    /// An HTTP or RPC peer that sends no spans.
-    Host,
-}
-
-impl Kind {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Service => "service",
-            Self::Store => "store",
-            Self::Queue => "queue",
-            Self::Host => "host",
-        }
+fn kind_str(kind: NodeKind) -> &'static str {
+    match kind {
+        NodeKind::Service => "service",
+        NodeKind::Store => "store",
+        NodeKind::Queue => "queue",
+        NodeKind::Host => "host",
     }
 }
 
-type Node = (Kind, String);
+/// Kind and name.
+type Node<'a> = (NodeKind, &'a str);
 
-#[derive(Default)]
-struct Calls {
-    count: Counted,
-    durations: Durations,
-    errors: f64,
-    critical_ns: f64,
-    traces: f64,
-    last_trace: usize,
-    system: Option<String>,
-}
-
-impl Calls {
-    fn add(&mut self, seen: &Seen<'_>, place: usize) {
-        let weight = seen.span_weight(place);
-        self.count.add(seen.number, weight);
-        self.durations.push(seen.trace.spans[place].span.duration_ns(), weight);
-        self.errors += if seen.is_error(place) { weight } else { 0.0 };
-    }
+fn id((kind, name): Node<'_>) -> String {
+    format!("{}:{name}", kind_str(kind))
 }
 
 #[derive(Default)]
-pub struct Map {
-    numbers: BTreeMap<Node, usize>,
-    nodes: Vec<Calls>,
-    edges: BTreeMap<(usize, usize), Calls>,
-    /// Own time of the services in which traces begin.
-    entry_ns: f64,
-    left_out: u64,
+struct Called<'a> {
+    calls: Cell,
+    /// By what system, with how many calls.
+    systems: BTreeMap<&'a str, i64>,
 }
 
-impl Map {
-    fn node(&mut self, kind: Kind, name: &str) -> Option<usize> {
-        if let Some(number) = self.numbers.get(&(kind, name.to_owned())) {
-            return Some(*number);
-        }
-        if self.nodes.len() >= NODES {
-            self.left_out += 1;
-            return None;
-        }
-        self.nodes.push(Calls::default());
-        self.numbers.insert((kind, name.to_owned()), self.nodes.len() - 1);
-        Some(self.nodes.len() - 1)
-    }
-
-    fn called(&mut self, edge: (usize, usize), seen: &Seen<'_>, place: usize) {
-        let edge = self.edges.entry(edge).or_default();
-        edge.add(seen, place);
-        if edge.last_trace != seen.number {
-            edge.last_trace = seen.number;
-            edge.traces += seen.weight.count;
-        }
-    }
+fn numbers(calls: &Cell) -> Json {
+    json!({
+        "calls": calls.count().round() as u64, "calls_seen": calls.seen.max(0),
+        "errors": unfixed(calls.errors).max(0.0).round() as u64, "critical_ms": ms_of(calls.critical_ns as f64),
+        "p50_ms": calls.quantile_ms(0.5), "p95_ms": calls.quantile_ms(0.95), "p99_ms": calls.quantile_ms(0.99),
+    })
 }
 
-/// Whom a call without an answering span went to.
-fn silent<'a>(seen: &'a Seen<'_>, place: usize) -> Option<(Kind, &'a str)> {
-    let call = &seen.calls[place];
-    let name = || call.peer.as_deref().or(call.system.as_deref());
-    match call.category {
-        Category::Database => Some((Kind::Store, name().unwrap_or("database"))),
-        Category::Messaging => Some((Kind::Queue, name()?)),
-        _ => Some((Kind::Host, call.peer.as_deref()?)),
-    }
-}
-
-impl Aggregate for Map {
-    fn add(&mut self, seen: &Seen<'_>) {
-        // By which edge the span's service was entered; none for where the trace begins.
-        let mut entered: Vec<Option<(usize, usize)>> = vec![None; seen.trace.spans.len()];
-        for place in seen.parents_first() {
-            let service = seen.service(place);
-            let Some(node) = self.node(Kind::Service, service) else { continue };
-            let parent = seen.facts.tree.parent[place];
-            entered[place] = parent.and_then(|parent| entered[parent]);
-            if seen.enters(place) {
-                self.nodes[node].add(seen, place);
-                if let Some(caller) = parent.and_then(|parent| self.node(Kind::Service, seen.service(parent))) {
-                    entered[place] = Some((caller, node));
-                    self.called((caller, node), seen, place);
-                }
-            }
-            let mut charged = entered[place];
-            if seen.calls[place].is_outgoing {
-                let children = &seen.facts.tree.children[place];
-                let answering = children.iter().find(|child| seen.service(**child) != service);
-                let is_inner = parent.is_some_and(|parent| {
-                    seen.calls[parent].category == Category::Database && seen.service(parent) == service
-                });
-                if let Some(child) = answering {
-                    // The wire belongs to the call.
-                    charged = self.node(Kind::Service, seen.service(*child)).map(|callee| (node, callee));
-                } else if let Some((kind, name)) = silent(seen, place)
-                    && !is_inner
-                    && let Some(callee) = self.node(kind, name)
-                {
-                    charged = Some((node, callee));
-                    self.nodes[callee].add(seen, place);
-                    self.nodes[callee].system = seen.calls[place].system.clone();
-                    self.called((node, callee), seen, place);
-                }
-            }
-            let critical_ns = seen.facts.spans[place].critical_ns as f64 * seen.weight.count;
-            match charged {
-                Some(edge) => {
-                    self.edges.entry(edge).or_default().critical_ns += critical_ns;
-                    self.nodes[edge.1].critical_ns += critical_ns;
-                }
-                None => {
-                    self.entry_ns += critical_ns;
-                    self.nodes[node].critical_ns += critical_ns;
-                }
-            }
+fn map_json(counts: &Counts) -> Json {
+    let mut nodes: BTreeMap<Node<'_>, Called<'_>> = BTreeMap::new();
+    let mut edges: BTreeMap<(Node<'_>, Node<'_>), Cell> = BTreeMap::new();
+    // Own time of the services in which traces begin.
+    let mut entry_ns = 0i64;
+    for (key, cell) in counts.of(Kind::Edge) {
+        let (kind, system) = NodeKind::of_code(key.c);
+        let callee = (kind, counts.text(key.b));
+        let node = nodes.entry(callee).or_default();
+        node.calls.merge(cell);
+        if let Some(system) = system {
+            *node.systems.entry(counts.text(system)).or_default() += cell.adjusted;
+        }
+        if key.a == NOBODY {
+            entry_ns += cell.critical_ns;
+        } else {
+            let caller = (NodeKind::Service, counts.text(key.a));
+            nodes.entry(caller).or_default();
+            edges.entry((caller, callee)).or_default().merge(cell);
         }
     }
-
-    fn finish(mut self, read: &Read) -> Json {
-        let name = |(kind, name): &Node| format!("{}:{name}", kind.as_str());
-        let mut names = vec![String::new(); self.nodes.len()];
-        for (node, number) in &self.numbers {
-            names[*number] = name(node);
-        }
-        let numbers = |calls: &mut Calls| {
-            let of = calls.durations.sorted();
-            json!({
-                "calls": calls.count.count(), "calls_seen": calls.count.seen, "errors": calls.errors.round() as u64,
-                "critical_ms": ms_of(calls.critical_ns),
-                "p50_ms": of.ms(0.5), "p95_ms": of.ms(0.95), "p99_ms": of.ms(0.99),
-            })
-        };
-        let nodes: Vec<Json> = self
-            .numbers
-            .iter()
-            .map(|((kind, name), number)| {
-                let calls = &mut self.nodes[*number];
-                let mut json = numbers(calls);
-                json["id"] = json!(names[*number]);
-                json["name"] = json!(name);
-                json["kind"] = json!(kind.as_str());
-                json["system"] = json!(calls.system);
-                json["uninstrumented"] = json!(*kind == Kind::Host);
-                json
-            })
-            .collect();
-        let edges: Vec<Json> = self
-            .edges
-            .iter_mut()
-            .map(|((from, to), calls)| {
-                let mut json = numbers(calls);
-                json["from"] = json!(names[*from]);
-                json["to"] = json!(names[*to]);
-                json["traces"] = json!(calls.traces.round() as u64);
-                json
-            })
-            .collect();
-        let mut answer = json!({
-            "nodes": nodes, "edges": edges, "entry_ms": ms_of(self.entry_ns), "left_out": self.left_out,
-            "traces": read.adjusted.round() as u64,
-        });
-        read.put(&mut answer);
-        answer
-    }
+    let mut costs: Vec<i64> = nodes.values().map(|node| node.calls.critical_ns).collect();
+    costs.sort_unstable_by_key(|ns| std::cmp::Reverse(*ns));
+    let least = costs.get(NODES).copied().unwrap_or(i64::MIN);
+    let shown: BTreeSet<Node<'_>> =
+        nodes.iter().filter(|(_, node)| node.calls.critical_ns > least).map(|(node, _)| *node).collect();
+    let left_out = nodes.len() - shown.len();
+    let of_nodes = nodes.iter().filter(|(node, _)| shown.contains(*node)).map(|(node, called)| {
+        let mut json = numbers(&called.calls);
+        json["id"] = json!(id(*node));
+        json["name"] = json!(node.1);
+        json["kind"] = json!(kind_str(node.0));
+        json["system"] = json!(called.systems.iter().max_by_key(|(_, calls)| **calls).map(|(system, _)| system));
+        json["uninstrumented"] = json!(node.0 == NodeKind::Host);
+        json
+    });
+    let is_shown = |edge: &(Node<'_>, Node<'_>)| shown.contains(&edge.0) && shown.contains(&edge.1);
+    let of_edges = edges.iter().filter(|(edge, _)| is_shown(edge)).map(|((from, to), calls)| {
+        let mut json = numbers(calls);
+        json["from"] = json!(id(*from));
+        json["to"] = json!(id(*to));
+        json["traces"] = json!(unfixed(calls.extra).max(0.0).round() as u64);
+        json
+    });
+    let mut answer = json!({
+        "nodes": of_nodes.collect::<Json>(), "edges": of_edges.collect::<Json>(),
+        "entry_ms": ms_of(entry_ns as f64), "left_out": left_out,
+    });
+    counts.put(&mut answer);
+    answer
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{added, one_of_four, shop};
+    use super::super::Window;
+    use super::super::counts::tests::counted;
+    use super::super::tests::{one_of_four, shop};
     use super::*;
+    use spanwise_model::Trace;
+
+    fn of(traces: &[Trace]) -> Json {
+        map_json(&counted(traces, Window { from: 0, to: 1_000_000_000 }))
+    }
 
     #[test]
     fn calls_count_as_often_as_their_traces_stand_for_others() {
-        let json = added(Map::default(), &[one_of_four(shop(1, 0, 1, true)), shop(2, 1_000, 1, false)]);
+        let json = of(&[one_of_four(shop(1, 0, 1, true)), shop(2, 1_000, 1, false)]);
         let cart = &json["edges"].as_array().unwrap().iter().find(|edge| edge["to"] == "service:cart").unwrap();
         assert_eq!((&cart["calls"], &cart["calls_seen"], &cart["errors"]), (&json!(5), &json!(2), &json!(4)));
         assert_eq!((&cart["traces"], &cart["critical_ms"]), (&json!(5), &json!(150.0)));
@@ -223,7 +128,7 @@ mod tests {
     #[test]
     fn critical_time_stands_on_the_edge_by_which_it_was_entered() {
         let traces = [shop(1, 0, 1, false), shop(2, 1_000, 1, true)];
-        let json = added(Map::default(), &traces);
+        let json = of(&traces);
         let nodes: Vec<_> = json["nodes"].as_array().unwrap().iter().map(|node| node["id"].as_str().unwrap()).collect();
         assert_eq!(nodes, ["service:cart", "service:gateway", "store:items", "host:prices.example"]);
         let edge = |from: &str, to: &str| {

@@ -1,7 +1,8 @@
-//! What the page shows of many traces at once: every trace that started in a window is read once and added up.
-//! Each file is one address. Answers count traces or requests as often as they stand for others that were sampled away,
+//! What the page shows of many traces at once, from the counts of minutes (`counts.rs`) or, where those do not tell,
+//! from every trace that started in a window, read once and added up. Each file but these is one address. Answers count traces or requests as often as they stand for others that were sampled away,
 //! and say so; and they say when the time for reading ran out.
 
+pub mod counts;
 pub mod entry;
 pub mod heatmap;
 pub mod kinds;
@@ -80,8 +81,6 @@ pub struct Seen<'a> {
     pub facts: &'a TraceFacts,
     pub calls: &'a [Call],
     pub weight: TraceWeight,
-    /// Its number among those that were read.
-    pub number: usize,
 }
 
 impl Seen<'_> {
@@ -96,11 +95,6 @@ impl Seen<'_> {
 
     pub fn is_error(&self, place: usize) -> bool {
         self.trace.spans[place].span.status.code == spanwise_model::StatusCode::Error
-    }
-
-    /// The span is where a request enters its service: its parent belongs to another one, or is not there.
-    pub fn enters(&self, place: usize) -> bool {
-        self.facts.tree.parent[place].is_none_or(|parent| self.service(parent) != self.service(place))
     }
 
     /// Every span, parents before children, without recursion.
@@ -227,7 +221,7 @@ fn read<A: Aggregate>(
             let calls: Vec<Call> = trace.spans.iter().map(call).collect();
             let weight = TraceWeight::of(&trace);
             read.note(&trace, &weight);
-            into.add(&Seen { trace: &trace, facts: &facts, calls: &calls, weight, number: read.traces });
+            into.add(&Seen { trace: &trace, facts: &facts, calls: &calls, weight });
         }
         if number % 64 == 63 && (budget.cancelled.load(Ordering::Relaxed) || started.elapsed() > budget.time) {
             read.complete = false;
@@ -294,7 +288,7 @@ pub mod tests {
             let calls: Vec<Call> = trace.spans.iter().map(call).collect();
             let weight = TraceWeight::of(trace);
             read.note(trace, &weight);
-            into.add(&Seen { trace, facts: &facts, calls: &calls, weight, number: read.traces });
+            into.add(&Seen { trace, facts: &facts, calls: &calls, weight });
         }
         into.finish(&read)
     }

@@ -1,7 +1,5 @@
 //! Counts and quantiles of what there was before sampling: everything counts as often as it stands for others.
 
-use serde_json::{Value as Json, json};
-
 /// Things that were seen, and how many they stand for.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counted {
@@ -114,15 +112,6 @@ impl<'a> Quantiles<'a> {
         let below = self.sorted.iter().take_while(|(value, _)| *value < duration_ns);
         below.map(|(_, weight)| weight).sum::<f64>() / self.total.max(f64::MIN_POSITIVE)
     }
-}
-
-/// A rate and between what the true one lies.
-pub fn rate_json(counted: &Counted, seconds: f64) -> (Json, Json) {
-    if seconds <= 0.0 {
-        return (Json::Null, Json::Null);
-    }
-    let between = counted.between().map(|(low, high)| json!([low / seconds, high / seconds]));
-    (json!(counted.adjusted() / seconds), between.unwrap_or(Json::Null))
 }
 
 #[cfg(test)]

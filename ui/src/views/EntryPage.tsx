@@ -89,7 +89,7 @@ function Group({ title, group, other, wholeMs }: { title: string; group: EntryGr
         <span className="examples">{group.examples?.slice(0, 3).map((id) => <Link key={id} href={`/trace/${id}`}>{id.slice(0, 8)}</Link>)}</span>
       </h3>
       <Icicle label={title} nodes={group.nodes} wholeMs={wholeMs} unit="on average" />
-      {grown && <p className="small soft">Most of the difference: {grown.node.service} {grown.node.is_call ? '→ ' : ''}{grown.node.operation}, {milliseconds(grown.own)} more {grown.node.is_call ? 'on the wire and waiting' : 'of its own time'}.</p>}
+      {grown && <p className="small soft" style={{ margin: '4px 0' }}>Most of the difference: {grown.node.service} {grown.node.is_call ? '→ ' : ''}{grown.node.operation}, {milliseconds(grown.own)} more {grown.node.is_call ? 'on the wire and waiting' : 'of its own time'}.</p>}
       <IcicleTable label={`${title} as a table`} nodes={group.nodes} wholeMs={wholeMs} />
     </div>
   );

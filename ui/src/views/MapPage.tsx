@@ -57,8 +57,7 @@ export function MapPage({ place }: { place: Place }) {
                 {node.kind !== 'service' && `${node.system ?? node.kind}; `}{node.uninstrumented && 'sends no spans; '}
                 {count(node.calls)} calls, {percent(node.errors / Math.max(1, node.calls))} failed, p50 {milliseconds(node.p50_ms)}, p95 {milliseconds(node.p95_ms)}, p99 {milliseconds(node.p99_ms)}; {percent(node.critical_ms / Math.max(1e-9, totalMs))} of all waiting
               </p>
-              {node.kind === 'service' && <><Link className="small" href={address(`/service/${encodeURIComponent(node.name)}`, windowParameters(place))}>The service</Link> </>}
-              {node.kind === 'service' && <Link className="small" href={address('/search', { ...windowParameters(place), q: `{ resource.service.name = ${JSON.stringify(node.name)} }` })}>Its traces</Link>}
+              {node.kind === 'service' && <p className="small controls" style={{ margin: '4px 0 0' }}><Link href={address(`/service/${encodeURIComponent(node.name)}`, windowParameters(place))}>The service</Link><Link href={address('/search', { ...windowParameters(place), q: `{ resource.service.name = ${JSON.stringify(node.name)} }` })}>Its traces</Link></p>}
             </div>
           )}
           <div className="controls">

@@ -53,12 +53,13 @@ export function Icicle({ label, nodes, wholeMs, unit }: Properties) {
         const name = `${block.node.is_call ? '→ ' : ''}${block.node.operation}${block.node.calls > 1.5 ? ` ×${Number(block.node.calls.toFixed(1))}` : ''}`;
         const plain = isWire ? wide - own : wide;
         const room = (rightOf.get(block.number) ?? 1) * width - x - wide;
-        const needed = wide < 120 ? context.measureText(name).width : 0;
+        const needed = context.measureText(name).width;
+        // Beside the block where it has no room for its name, or is hatched.
         if (wide >= 1.5 && needed > plain - 8 && room > Math.min(needed + 12, 90)) written(context, name, x + wide + 4, y, room - 12, muted);
         else if (plain > 34) written(context, name, x + 5, y, plain - 8, text);
-        else if (wide > 34) {
+        else if (wide > 48) {
           // On the hatching: text alone could not be read there.
-          const back = Math.min(wide - 4, context.measureText(name).width + 8);
+          const back = Math.min(wide - 4, needed + 8);
           context.fillStyle = ground;
           context.globalAlpha = 0.8;
           context.fillRect(x + 1, y + 2, back, ROW - 5);
@@ -138,6 +139,9 @@ function nextOf(placed: Block[]): Map<number, number> {
   return found;
 }
 
+/** Letters of a name below which it says nothing. */
+const LEAST = 4;
+
 /** Writes as much of a text as there is room for. */
 function written(context: CanvasRenderingContext2D, text: string, x: number, y: number, most: number, colour: string): void {
   let [low, high] = [0, text.length];
@@ -148,7 +152,7 @@ function written(context: CanvasRenderingContext2D, text: string, x: number, y: 
     else high = middle - 1;
   }
   context.fillStyle = colour;
-  if (isWhole || low > 0) context.fillText(isWhole ? text : `${text.slice(0, low)}…`, x, y + ROW / 2);
+  if (isWhole || low >= LEAST) context.fillText(isWhole ? text : `${text.slice(0, low)}…`, x, y + ROW / 2);
 }
 
 /** The icicle's twin for reading, copying, and screen readers. */

@@ -1,8 +1,9 @@
 import { useEffect, useRef } from 'react';
 
 const KEYS: [string, [string, string][]][] = [
-  ['Everywhere', [['/', 'search, or find in the trace'], ['Ctrl K', 'go to a trace, a service, a page'], ['?', 'these keys'], ['g o / g s / g e / g m', 'overview, search, explore, map'], ['Esc', 'close']]],
+  ['Everywhere', [['/', 'search, or find in the trace'], ['Ctrl K', 'go to a trace, a service, a page'], ['?', 'these keys'], ['g o s e m y', 'g, then: overview, search, explore, map, system'], ['Esc', 'close']]],
   ['Trace', [['j k ↓ ↑', 'next, previous row'], ['← →', 'collapse, expand; out, in'], ['n N', 'next, previous of what was found'], ['w s', 'zoom in, out'], ['a d', 'earlier, later'], ['0', 'whole trace'], ['[ ]', 'previous, next error'], ['c', 'rows of the critical path alone'], ['f', 'flame graph'], ['t', 'table of totals'], ['l', 'events as rows'], ['v', 'a typical trace as outlines behind the bars'], ['x', 'compare with another trace'], ['h', 'clocks of hosts set right, or as written']]],
+  ['Heatmap', [['← → ↑ ↓', 'next cell'], ['Enter', 'an example of it'], ['Shift ← → ↑ ↓', 'choose a box, and ask why'], ['Esc', 'no box']]],
 ];
 
 export function KeyHelp({ close }: { close: () => void }) {

@@ -70,11 +70,12 @@ export function MapPicture({ answer, layout, chosen, choose, totalMs }: Properti
               const points = layout.edges.get(edgeKey(edge));
               if (!points) return null;
               const failing = edge.errors / Math.max(1, edge.calls);
-              const isFaded = near !== null && !(near.has(edge.from) && near.has(edge.to));
+              const isHub = layout.hubs.has(edge.to);
+              const isFaded = near !== null && (isHub ? edge.from !== chosen && edge.to !== chosen : !(near.has(edge.from) && near.has(edge.to)));
               const isSilent = answer.nodes.some((node) => node.id === edge.to && node.uninstrumented);
               const width = strokeOf(edge.critical_ms, most);
               // To what everybody calls: told when one asks.
-              const isFaint = layout.hubs.has(edge.to) && near === null && hover?.edge !== edge;
+              const isFaint = isHub && near === null && hover?.edge !== edge;
               return (
                 <g key={edgeKey(edge)} className={isFaded ? 'faded' : isFaint ? 'faint' : undefined} onPointerMove={(event) => setHover({ edge, x: event.clientX, y: event.clientY })} onPointerLeave={() => setHover(null)}>
                   <path d={lineOf(points)} fill="none" stroke="transparent" strokeWidth={Math.max(12, width)} />

@@ -124,7 +124,7 @@ function drawSpan(sheet: Sheet, { model, ghosts }: Drawing, place: number, top: 
   }
   critical(sheet, model, place, y);
   const edge = ghosts && there >= 0 ? Math.max(right, Math.min(width + 4, x(endOf(ghosts.other, there)))) : right;
-  label(sheet, left, edge, top, duration(model.duration[place] ?? 0));
+  label(sheet, left, edge, top, duration(model.duration[place] ?? 0), isError(model, place) ? 12 : 0);
 }
 
 /** Repeated siblings: one stripe for each. */
@@ -201,8 +201,8 @@ function wire(context: CanvasRenderingContext2D, from: number, to: number, y: nu
   if (to - from >= 1.5) context.fillRect(from, y, to - from, BAR);
 }
 
-/** Behind the bar, before it where there is no room, on it where there is none either. */
-function label({ context, width, colours }: Sheet, left: number, right: number, top: number, text: string): void {
+/** Behind the bar, before it where there is no room, on it where there is none either: there beside a mark that stands first. */
+function label({ context, width, colours }: Sheet, left: number, right: number, top: number, text: string, mark = 0): void {
   const needed = context.measureText(text).width + 8;
   const y = top + ROW / 2 + 0.5;
   context.textAlign = 'left';
@@ -210,7 +210,7 @@ function label({ context, width, colours }: Sheet, left: number, right: number, 
   if (right + needed <= width) context.fillText(text, right + 6, y);
   else if (left - needed >= 0) context.fillText(text, left - needed + 2, y);
   else {
-    const x = Math.min(Math.max(left, 0) + 6, width - needed);
+    const x = Math.min(Math.max(left, 0) + 6 + mark, width - needed);
     context.fillStyle = colours.ground;
     context.globalAlpha = 0.82;
     round(context, x - 3, top + 4, needed - 2, ROW - 8);

@@ -182,7 +182,7 @@ test('a typical trace behind the bars: in outlines, in numbers, and in the addre
   const before = await drawn();
   await page.keyboard.press('v');
   await expect(page).toHaveURL(/typical=1/);
-  const note = page.getByRole('status').filter({ hasText: /Outlined: \w{8}, the median of its kind, .* This one took .* (longer|less)/ });
+  const note = page.getByRole('status').filter({ hasText: /Typical: \w{8}, the median of its kind, .* This one took .* (longer|less)/ });
   await expect(note).toBeVisible();
   expect(await drawn()).not.toBe(before);
   // In words what the outlines show: of a span, and of repeated calls.
@@ -202,7 +202,7 @@ test('a typical trace behind the bars: in outlines, in numbers, and in the addre
   await page.keyboard.press('t');
   // The trace that one names is laid under instead.
   await page.goto(`${server.page}/trace/${cart}?typical=1&with=${failed}`);
-  await expect(page.getByRole('status').filter({ hasText: /the trace that you compare with.* spans have no counterpart here/ })).toBeVisible();
+  await expect(page.getByRole('status').filter({ hasText: /Compared with \w{8}, .* spans have no counterpart here/ })).toBeVisible();
   await page.getByRole('status').getByRole('button', { name: 'Hide' }).click();
   await expect(page).not.toHaveURL(/typical/);
   await expect(page.getByRole('gridcell', { name: /typically/ })).toHaveCount(0);

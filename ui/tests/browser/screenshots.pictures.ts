@@ -47,6 +47,7 @@ for (const theme of ['light', 'dark'] as const) {
       await page.getByRole('row').filter({ hasText: 'gateway' }).nth(1).click();
       await expect(page.getByText(/spans of its kind/)).toBeVisible();
     });
+    await take('typical', `${server.page}/trace/${cart}?typical=1`, 'the median of its kind');
     await take('trace-failed', `${server.page}/trace/${failed}?events=1`, 'exception');
     await take('flame', `${server.page}/trace/${cart}?view=flame`, 'the whole width');
     await take('compare', `${server.page}/trace/${cart}?view=compare`, 'What differs');

@@ -35,8 +35,8 @@ export function GhostNote({ trace, kinds, other, ghosts, otherId, isChosen, set 
       const difference = trace.duration_ns - head.duration_ns;
       return (
         <>
-          Outlined: <Link href={`/trace/${otherId}`}>{otherId.slice(0, 8)}</Link>{isChosen ? ', the trace that you compare with,' : ', the median of its kind,'} {duration(head.duration_ns)}. This one took <b>{difference === 0 ? 'as long' : `${duration(Math.abs(difference))} ${difference > 0 ? 'longer' : 'less'}`}</b>
-          {ghosts.missing > 0 && `; ${count(ghosts.missing)} of its ${count(head.span_count)} spans have no counterpart here`}.
+          {isChosen ? 'Compared with' : 'Typical:'} <Link href={`/trace/${otherId}`}>{otherId.slice(0, 8)}</Link>{!isChosen && ', the median of its kind'}, {duration(head.duration_ns)}. This one took <b>{difference === 0 ? 'as long' : `${duration(Math.abs(difference))} ${difference > 0 ? 'longer' : 'less'}`}</b>
+          {ghosts.missing > 0 && `; ${count(ghosts.missing)} of the other’s ${count(head.span_count)} spans have no counterpart here`}.
         </>
       );
     }

@@ -26,9 +26,13 @@ export function assignColours(names: string[]): void {
   }
 }
 
+let ofSystem: MediaQueryList | undefined;
+
 export function isDark(): boolean {
   const chosen = document.documentElement.dataset.theme;
-  return chosen ? chosen === 'dark' : window.matchMedia('(prefers-color-scheme: dark)').matches;
+  if (chosen) return chosen === 'dark';
+  ofSystem ??= window.matchMedia('(prefers-color-scheme: dark)');
+  return ofSystem.matches;
 }
 
 export function serviceColour(name: string, alpha = 1): string {

@@ -15,7 +15,8 @@ interface Properties {
   rows: Rows;
   zoom: Zoom;
   selected: number;
-  found: ReadonlySet<number>;
+  /** By place, 1 for what was sought. */
+  found: Uint8Array;
   closed: ReadonlySet<number>;
   open: ReadonlySet<number>;
   kinds?: Kinds;
@@ -118,7 +119,7 @@ export function Waterfall(properties: Properties) {
         top={(row - first) * ROW - shift}
         width={labelWidth}
         isSelected={rows.kind[row] === SPAN && rows.reference[row] === selected}
-        isFound={rows.kind[row] === SPAN ? found.has(rows.reference[row] ?? -1) : rows.kind[row] === GROUP && membersOf(model, rows.reference[row] ?? 0).some((member) => found.has(member))}
+        isFound={rows.kind[row] === SPAN ? found[rows.reference[row] ?? -1] === 1 : rows.kind[row] === GROUP && membersOf(model, rows.reference[row] ?? 0).some((member) => found[member] === 1)}
         isClosed={rows.kind[row] === GROUP ? !open.has(rows.reference[row] ?? 0) : closed.has(rows.reference[row] ?? 0)}
         findings={rows.kind[row] === SPAN ? findings.get(rows.reference[row] ?? -1) : undefined}
       />,

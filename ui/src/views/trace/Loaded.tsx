@@ -62,7 +62,11 @@ export function Loaded({ trace, model, place, error }: Properties) {
   );
   const sought = useDeferredValue(state.find);
   const found = useMemo(() => findSpans(model, sought), [model, sought]);
-  const foundSet = useMemo(() => new Set(found), [found]);
+  const isFound = useMemo(() => {
+    const marks = new Uint8Array(model.count);
+    for (const at of found) marks[at] = 1;
+    return marks;
+  }, [model, found]);
   const apart = useLoaded(`findings ${trace.trace_id}`, (signal) => (trace.findings ? Promise.resolve(trace.findings) : traceFindings(trace.trace_id, signal)));
   const all = trace.findings ?? apart.value;
   const findings = useMemo(() => findingsByPlace(model, all ?? []), [model, all]);
@@ -175,7 +179,7 @@ export function Loaded({ trace, model, place, error }: Properties) {
           <Minimap model={model} zoom={zoom} setZoom={setZoom} />
           <div className="split">
             <Waterfall
-              {...{ model, rows, zoom, ghosts, found: foundSet, findings, select, toggle, setZoom, goTo }}
+              {...{ model, rows, zoom, ghosts, found: isFound, findings, select, toggle, setZoom, goTo }}
               selected={state.selected}
               closed={state.closed}
               open={state.open}

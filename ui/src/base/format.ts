@@ -36,6 +36,9 @@ export function percent(share: number): string {
   return `${Math.abs(value) < 10 && value !== 0 ? value.toFixed(1).replace(/\.0$/, '') : value.toFixed(0)} %`;
 }
 
+/** The first digits of an id that tell something: ids of 64 bits stand behind zeros. */
+export const shortId = (id: string): string => (/^0{16}(?=.)/.test(id) ? id.slice(16) : id).slice(0, 8);
+
 /** 1234567 → "1,234,567"; the browser's own way takes tens of milliseconds the first time. */
 export const count = (value: number): string => String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, ',');
 

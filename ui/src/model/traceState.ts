@@ -9,7 +9,8 @@ export interface TraceState {
   mode: string;
   /** `corrected` where one offset for each pair of hosts counts; empty for times as they were written. */
   clocks: string;
-  zoom: { from: number; to: number };
+  /** None for the whole trace. */
+  zoom: { from: number; to: number } | null;
   closed: Set<number>;
   open: Set<number>;
   isCriticalOnly: boolean;
@@ -35,7 +36,7 @@ export function traceState(place: Place, model: TraceModel): TraceState {
     selected: placeOf(model, get('span')),
     find: get('find'),
     ...readingOf(place),
-    zoom: hasZoom ? { from, to } : { from: model.firstNs, to: model.lastNs },
+    zoom: hasZoom ? { from, to } : null,
     closed: new Set(places('closed')),
     open: new Set(places('open').map((at) => model.groupOf[at] ?? -1).filter((group) => group >= 0)),
     isCriticalOnly: get('critical') === '1',
@@ -62,15 +63,18 @@ export function groupIds(model: TraceModel, groups: Iterable<number>): string {
   return idsOf(model, [...groups].map((group) => membersOf(model, group)[0] ?? 0));
 }
 
+/** The time from the first to the last that is shown. */
+export type Extent = Pick<TraceModel, 'firstNs' | 'lastNs'>;
+
 /** Keeps a zoom within the trace, and not narrower than can be drawn. */
-export function bounded(model: TraceModel, zoom: { from: number; to: number }): { from: number; to: number } {
-  const whole = model.lastNs - model.firstNs;
+export function bounded(extent: Extent, zoom: { from: number; to: number }): { from: number; to: number } {
+  const whole = extent.lastNs - extent.firstNs;
   const span = Math.min(whole, Math.max(zoom.to - zoom.from, whole / 1e6, 1));
-  const from = Math.min(Math.max(zoom.from, model.firstNs), model.lastNs - span);
+  const from = Math.min(Math.max(zoom.from, extent.firstNs), extent.lastNs - span);
   return { from, to: from + span };
 }
 
-export function zoomText(model: TraceModel, zoom: { from: number; to: number }): string | null {
-  const isWhole = zoom.from <= model.firstNs && zoom.to >= model.lastNs;
+export function zoomText(extent: Extent, zoom: { from: number; to: number }): string | null {
+  const isWhole = zoom.from <= extent.firstNs && zoom.to >= extent.lastNs;
   return isWhole ? null : `${Math.round(zoom.from)}-${Math.round(zoom.to)}`;
 }

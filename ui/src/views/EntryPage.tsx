@@ -2,7 +2,7 @@ import { entryPoint, heatmap, insights } from '../api/client';
 import { useLoaded } from '../api/load';
 import type { EntryGroup, EntryShape, TreeNode } from '../api/types';
 import { serviceColour } from '../base/colour';
-import { count, milliseconds, percent } from '../base/format';
+import { count, milliseconds, percent, shortId } from '../base/format';
 import { address, go, type Place } from '../base/location';
 import { boxText } from '../model/explore';
 import { windowOf, windowParameters } from '../model/window';
@@ -34,7 +34,8 @@ export function EntryPage({ service, operation, place }: { service: string; oper
         {entry && entry.traces === 0 && (
           <div className="state">
             <h2>No traces of this entry point in the window</h2>
-            <button type="button" onClick={() => go(address(place.path, { window: 'all' }))}>Show all time</button>
+            {window.name !== 'all' && <button type="button" onClick={() => go(address(place.path, { window: 'all' }))}>Show all time</button>}
+            {window.name === 'all' && <p>Entry points are named as the overview lists them: <Link href="/?window=all">Overview</Link></p>}
           </div>
         )}
         {entry && entry.traces > 0 && (
@@ -86,7 +87,7 @@ function Group({ title, group, other, wholeMs }: { title: string; group: EntryGr
     <div style={{ marginTop: 12 }}>
       <h3>
         {title}: {milliseconds(group.mean_ms ?? 0)} <span className="muted">({count(group.traces)} traces, {milliseconds(group.from_ms ?? 0)} to {milliseconds(group.to_ms ?? 0)})</span>{' '}
-        <span className="examples">{group.examples?.slice(0, 3).map((id) => <Link key={id} href={`/trace/${id}`}>{id.slice(0, 8)}</Link>)}</span>
+        <span className="examples">{group.examples?.slice(0, 3).map((id) => <Link key={id} href={`/trace/${id}`}>{shortId(id)}</Link>)}</span>
       </h3>
       <Icicle label={title} nodes={group.nodes} wholeMs={wholeMs} unit="on average" />
       {grown && <p className="small soft" style={{ margin: '4px 0' }}>Most of the difference: {grown.node.service} {grown.node.is_call ? '→ ' : ''}{grown.node.operation}, {milliseconds(grown.own)} more {grown.node.is_call ? 'on the wire and waiting' : 'of its own time'}.</p>}

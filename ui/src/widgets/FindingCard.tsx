@@ -1,6 +1,6 @@
 import { useState } from 'react';
 import type { Finding, Mute } from '../api/types';
-import { count, milliseconds, percent } from '../base/format';
+import { count, milliseconds, percent, shortId } from '../base/format';
 import { address, type Place } from '../base/location';
 import { kindName, text } from '../model/findings';
 import { windowParameters } from '../model/window';
@@ -82,7 +82,7 @@ export function FindingCard({ finding, mute, place, onMute, onUnmute }: Properti
               {finding.evidence.map((line) => <li key={line}>{line}</li>)}
               <li>seen from {finding.first_seen.slice(0, 19).replace('T', ' ')} to {finding.last_seen.slice(0, 19).replace('T', ' ')} UTC; 99th percentile {milliseconds(finding.cost.p99_ms)}</li>
             </ul>
-            <p className="meta">Examples <span className="examples">{finding.examples.map((id) => <Link key={id} href={`/trace/${id}`}>{id.slice(0, 8)}</Link>)}</span></p>
+            <p className="meta">Examples <span className="examples">{finding.examples.map((id) => <Link key={id} href={`/trace/${id}`}>{shortId(id)}</Link>)}</span></p>
           </>
         )}
       </div>

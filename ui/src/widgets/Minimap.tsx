@@ -1,6 +1,7 @@
 import { useEffect, useRef } from 'react';
 import { serviceColour, token } from '../base/colour';
 import { isError, serviceOf, type TraceModel } from '../model/trace';
+import type { Extent } from '../model/traceState';
 import { canvasOf } from './canvas';
 import type { Zoom } from './drawRows';
 
@@ -10,15 +11,18 @@ const MOST = 6_000;
 
 interface Properties {
   model: TraceModel;
+  /** The time that the whole width stands for. */
+  extent: Extent;
   zoom: Zoom;
   setZoom: (zoom: Zoom) => void;
 }
 
 /** The whole trace at a glance, the critical path below it. Dragging over it chooses the time that the rows show. */
-export function Minimap({ model, zoom, setZoom }: Properties) {
+export function Minimap({ model, extent, zoom, setZoom }: Properties) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const frame = useRef<HTMLDivElement>(null);
-  const whole = model.lastNs - model.firstNs;
+  const { firstNs } = extent;
+  const whole = extent.lastNs - firstNs;
   useEffect(() => {
     const element = canvas.current;
     if (!element) return;
@@ -31,7 +35,7 @@ export function Minimap({ model, zoom, setZoom }: Properties) {
       const colours = model.services.map((service) => serviceColour(service, 0.8));
       const line = Math.max(1, high / model.count);
       const bar = (place: number) => {
-        const left = (((model.start[place] ?? 0) - model.firstNs) / whole) * width;
+        const left = (((model.start[place] ?? 0) - firstNs) / whole) * width;
         context.fillRect(left, (place / model.count) * high, Math.max(1, ((model.duration[place] ?? 0) / whole) * width), line);
       };
       for (let place = 0; place < model.count; place += step) {
@@ -45,7 +49,7 @@ export function Minimap({ model, zoom, setZoom }: Properties) {
       for (let at = 0; at < place.length; at += skip) {
         context.fillStyle = colours[model.service[place[at] ?? 0] ?? 0] ?? failed;
         const [from, to] = [start[at] ?? 0, end[at] ?? 0];
-        context.fillRect(((from - model.firstNs) / whole) * width, HEIGHT - 4, Math.max(0.5, ((to - from) / whole) * width), 4);
+        context.fillRect(((from - firstNs) / whole) * width, HEIGHT - 4, Math.max(0.5, ((to - from) / whole) * width), 4);
       }
     };
     // Draws when it begins to watch: after the rows, which are what one waits for.
@@ -55,12 +59,12 @@ export function Minimap({ model, zoom, setZoom }: Properties) {
       clearTimeout(timer);
       observer.disconnect();
     };
-  }, [model, whole]);
+  }, [model, firstNs, whole]);
   const drag = (event: React.PointerEvent) => {
     const box = frame.current?.getBoundingClientRect();
     if (!box) return;
     event.preventDefault();
-    const at = (x: number) => model.firstNs + Math.min(1, Math.max(0, (x - box.left) / box.width)) * whole;
+    const at = (x: number) => firstNs + Math.min(1, Math.max(0, (x - box.left) / box.width)) * whole;
     const from = at(event.clientX);
     const move = (moved: PointerEvent) => {
       const to = at(moved.clientX);
@@ -73,10 +77,10 @@ export function Minimap({ model, zoom, setZoom }: Properties) {
     window.addEventListener('pointermove', move);
     window.addEventListener('pointerup', done);
   };
-  const share = (ns: number) => Math.min(100, Math.max(0, ((ns - model.firstNs) / whole) * 100));
+  const share = (ns: number) => Math.min(100, Math.max(0, ((ns - firstNs) / whole) * 100));
   const [left, right] = [share(zoom.from), share(zoom.to)];
   return (
-    <div className="minimap" ref={frame} onPointerDown={drag} onDoubleClick={() => setZoom({ from: model.firstNs, to: model.lastNs })} title="Drag to choose a part; double-click for all">
+    <div className="minimap" ref={frame} onPointerDown={drag} onDoubleClick={() => setZoom({ from: firstNs, to: extent.lastNs })} title="Drag to choose a part; double-click for all">
       <canvas ref={canvas} style={{ height: HEIGHT }} role="img" aria-label="Overview of the trace; the rows below say the same" />
       {(left > 0.01 || right < 99.99) && (
         <>

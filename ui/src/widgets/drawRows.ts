@@ -123,8 +123,8 @@ function drawSpan(sheet: Sheet, { model, ghosts }: Drawing, place: number, top: 
     cross(context, Math.max(left, 0) + 6, y + BAR / 2 + 1, colours.error, colours.ground);
   }
   critical(sheet, model, place, y);
-  const edge = ghosts && there >= 0 ? Math.max(right, Math.min(width + 4, x(endOf(ghosts.other, there)))) : right;
-  label(sheet, left, edge, top, duration(model.duration[place] ?? 0), isError(model, place) ? 12 : 0);
+  const edges = ghosts && there >= 0 ? [x(ghosts.other.start[there] ?? 0), x(endOf(ghosts.other, there))] : [];
+  label(sheet, left, right, top, duration(model.duration[place] ?? 0), edges, isError(model, place) ? 12 : 0);
 }
 
 /** Repeated siblings: one stripe for each. */
@@ -152,8 +152,7 @@ function drawGroup(sheet: Sheet, { model, ghosts }: Drawing, number: number, top
     lastDrawn = Math.round(to);
     critical(sheet, model, member, y);
   }
-  const edge = other ? Math.max(right, x(other.to)) : right;
-  label(sheet, Math.max(left, -4), Math.min(edge, width + 4), top, `×${members.length} · ${duration(sum)} in all`);
+  label(sheet, Math.max(left, -4), Math.min(right, width + 4), top, `×${members.length} · ${duration(sum)} in all`, other ? [x(other.from), x(other.to)] : []);
 }
 
 /** Where the other trace's span stood: an outline behind the bar. */
@@ -201,19 +200,23 @@ function wire(context: CanvasRenderingContext2D, from: number, to: number, y: nu
   if (to - from >= 1.5) context.fillRect(from, y, to - from, BAR);
 }
 
-/** Behind the bar, before it where there is no room, on it where there is none either: there beside a mark that stands first. */
-function label({ context, width, colours }: Sheet, left: number, right: number, top: number, text: string, mark = 0): void {
-  const needed = context.measureText(text).width + 8;
+/**
+ * Behind the bar, before it where there is no room, on it where there is none either: there beside a mark that stands
+ * first. Never across an edge of an outline.
+ */
+function label({ context, width, colours }: Sheet, left: number, right: number, top: number, text: string, edges: number[], mark = 0): void {
+  const needed = context.measureText(text).width + 12;
   const y = top + ROW / 2 + 0.5;
   context.textAlign = 'left';
   context.fillStyle = colours.muted;
-  if (right + needed <= width) context.fillText(text, right + 6, y);
-  else if (left - needed >= 0) context.fillText(text, left - needed + 2, y);
+  const isFree = (from: number) => from >= 0 && from + needed <= width && !edges.some((edge) => edge > from + 1 && edge < from + needed);
+  const place = [right, Math.max(right, ...edges), left - needed, Math.min(left, ...edges) - needed].find(isFree);
+  if (place !== undefined) context.fillText(text, place + 6, y);
   else {
     const x = Math.min(Math.max(left, 0) + 6 + mark, width - needed);
     context.fillStyle = colours.ground;
     context.globalAlpha = 0.82;
-    round(context, x - 3, top + 4, needed - 2, ROW - 8);
+    round(context, x - 3, top + 4, needed - 6, ROW - 8);
     context.globalAlpha = 1;
     context.fillStyle = colours.text;
     context.fillText(text, x, y);

@@ -203,6 +203,17 @@ test('a typical trace behind the bars: in outlines, in numbers, and in the addre
   // The trace that one names is laid under instead.
   await page.goto(`${server.page}/trace/${cart}?typical=1&with=${failed}`);
   await expect(page.getByRole('status').filter({ hasText: /Compared with \w{8}, .* spans have no counterpart here/ })).toBeVisible();
+  // Behind the shorter stands the longer: the axis goes on until that has ended, unless one has zoomed.
+  await page.goto(`${server.page}/trace/${failed}?with=${cart}`);
+  await expect(page.getByRole('treegrid')).toBeVisible();
+  const last = () => page.locator('.axis .ticks span').last().textContent();
+  const alone = await last();
+  await page.keyboard.press('v');
+  await expect.poll(last).not.toBe(alone);
+  await page.keyboard.press('w');
+  await expect(page).toHaveURL(/zoom=/);
+  await page.keyboard.press('0');
+  await expect(page).not.toHaveURL(/zoom=/);
   await page.getByRole('status').getByRole('button', { name: 'Hide' }).click();
   await expect(page).not.toHaveURL(/typical/);
   await expect(page.getByRole('gridcell', { name: /typically/ })).toHaveCount(0);

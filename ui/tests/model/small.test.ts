@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { HeatmapAnswer, Kinds, MapAnswer } from '../../src/api/types';
-import { bytes, count, duration, margin, percent, rate, short, signed, ticks } from '../../src/base/format';
+import { bytes, count, duration, margin, percent, rate, short, shortId, signed, ticks } from '../../src/base/format';
 import { boxOf, boxText, edgesOf, excluding, including, likeText } from '../../src/model/explore';
 import { ordered } from '../../src/model/findings';
 import { percentileOf } from '../../src/model/kinds';
@@ -17,6 +17,7 @@ describe('numbers', () => {
     expect([short(950), short(12_345), short(3_000_000)]).toEqual(['950', '12.3 k', '3.00 M']);
     expect([rate(2.5, 9), rate(0.05, 9), rate(0.001, 9), rate(1e-9, 9), rate(null, 1200)]).toEqual(['2.50/s', '3.00/min', '3.60/h', '9 in all', '1.20 k in all']);
     expect(bytes(1536)).toBe('1.50 KiB');
+    expect([shortId('0bfac6c070428664a175111334e28d5e'), shortId('0000000000000000770ac291b928153d'), shortId('0000000000000000')]).toEqual(['0bfac6c0', '770ac291', '00000000']);
     expect([count(0), count(999), count(1000), count(1_234_567), count(-12_345)]).toEqual(['0', '999', '1,000', '1,234,567', '-12,345']);
     expect([signed(1_230_000), signed(-40_000), signed(0), signed(-0.2)]).toEqual(['+1.23 ms', '−40.0 µs', '±0', '±0']);
     expect([margin(10, [8, 12.5]), margin(10, null), margin(null, [1, 2])]).toEqual(['± 25 %', '', '']);

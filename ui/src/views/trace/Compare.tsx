@@ -1,7 +1,7 @@
 import { useMemo } from 'react';
 import { useLoaded } from '../../api/load';
 import type { TraceHead } from '../../api/types';
-import { duration, milliseconds, signed } from '../../base/format';
+import { duration, milliseconds, shortId, signed } from '../../base/format';
 import { compareTrees, type PathDifference, pathTree } from '../../model/paths';
 import type { TraceModel } from '../../model/trace';
 import type { TraceState } from '../../model/traceState';
@@ -50,7 +50,7 @@ export function Compare({ trace, model, state, typical, isLoading, set }: Proper
         <>
           <h2>This trace, {duration(trace.duration_ns)}</h2>
           <Icicle label="Critical path of this trace" nodes={a} wholeMs={whole} unit="on the critical path" />
-          <h2 style={{ marginTop: 12 }}><Link href={`/trace/${id}`}>{id.slice(0, 8)}</Link>, {duration(other.value.head.duration_ns)}, at the same scale</h2>
+          <h2 style={{ marginTop: 12 }}><Link href={`/trace/${id}`}>{shortId(id)}</Link>, {duration(other.value.head.duration_ns)}, at the same scale</h2>
           <Icicle label="Critical path of the other trace" nodes={b} wholeMs={whole} unit="on the critical path" />
           <h2 style={{ marginTop: 16 }}>What differs: {signed(trace.duration_ns - other.value.head.duration_ns)} in all, the sum of these</h2>
           <table className="lines" aria-label="Differences">

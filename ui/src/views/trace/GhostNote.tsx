@@ -1,6 +1,6 @@
 import type { Loaded } from '../../api/load';
 import type { Kinds, TraceHead } from '../../api/types';
-import { count, duration } from '../../base/format';
+import { count, duration, shortId } from '../../base/format';
 import type { Ghosts } from '../../model/ghosts';
 import type { Opened } from '../../model/trace';
 import { Link } from '../../widgets/Link';
@@ -35,7 +35,7 @@ export function GhostNote({ trace, kinds, other, ghosts, otherId, isChosen, set 
       const difference = trace.duration_ns - head.duration_ns;
       return (
         <>
-          {isChosen ? 'Compared with' : 'Typical:'} <Link href={`/trace/${otherId}`}>{otherId.slice(0, 8)}</Link>{!isChosen && ', the median of its kind'}, {duration(head.duration_ns)}. This one took <b>{difference === 0 ? 'as long' : `${duration(Math.abs(difference))} ${difference > 0 ? 'longer' : 'less'}`}</b>
+          {isChosen ? 'Compared with' : 'Typical:'} <Link href={`/trace/${otherId}`}>{shortId(otherId)}</Link>{!isChosen && ', the median of its kind'}, {duration(head.duration_ns)}. This one took <b>{difference === 0 ? 'as long' : `${duration(Math.abs(difference))} ${difference > 0 ? 'longer' : 'less'}`}</b>
           {ghosts.missing > 0 && `; ${count(ghosts.missing)} of the other’s ${count(head.span_count)} spans have no counterpart here`}.
         </>
       );

@@ -32,17 +32,10 @@ interface Properties {
 /** A trace that is there. The address is the state; zooming writes it when it comes to rest. */
 export function Loaded({ trace, model, place, error }: Properties) {
   const state = useTraceState(place, model);
-  const [zoom, setZoomNow] = useState<Zoom>(state.zoom);
+  // None is the whole, whatever that comes to be.
+  const [zoomed, setZoomed] = useState<Zoom | null>(state.zoom);
   const [goTo, setGoTo] = useState<{ row: number } | null>(null);
   const set = useCallback((changes: Record<string, string | null>) => go(withParameters(here(), changes), true), []);
-  const settle = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
-  const setZoom = useCallback((next: Zoom) => {
-    const within = bounded(model, next);
-    setZoomNow(within);
-    clearTimeout(settle.current);
-    settle.current = setTimeout(() => set({ zoom: zoomText(model, within) }), 250);
-  }, [model, set]);
-  useEffect(() => () => clearTimeout(settle.current), []);
   // Tells benchmarks when the first rows were drawn.
   useEffect(() => {
     requestAnimationFrame(() => setTimeout(() => performance.mark('trace-painted'), 0));
@@ -55,6 +48,18 @@ export function Loaded({ trace, model, place, error }: Properties) {
   const wantsOther = state.hasGhosts && otherId !== '' && otherId !== trace.trace_id;
   const other = useLoaded(`ghosts ${wantsOther ? otherId : ''} ${state.clocks}`, (signal) => (wantsOther ? openTrace(otherId, { mode: '', clocks: state.clocks }, signal) : Promise.resolve(undefined)));
   const ghosts = useMemo(() => (wantsOther && other.value?.head.trace_id === otherId ? ghostsOf(model, other.value.model) : undefined), [model, wantsOther, otherId, other.value]);
+  // What is behind the rows may go on after this trace has ended.
+  const extent = useMemo(() => ({ firstNs: Math.min(model.firstNs, ghosts?.other.firstNs ?? 0), lastNs: Math.max(model.lastNs, ghosts?.other.lastNs ?? 0) }), [model, ghosts]);
+  const zoom = useMemo(() => bounded(extent, zoomed ?? { from: extent.firstNs, to: extent.lastNs }), [zoomed, extent]);
+  const settle = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
+  const setZoom = useCallback((next: Zoom) => {
+    const within = bounded(extent, next);
+    const text = zoomText(extent, within);
+    setZoomed(text === null ? null : within);
+    clearTimeout(settle.current);
+    settle.current = setTimeout(() => set({ zoom: text }), 250);
+  }, [extent, set]);
+  useEffect(() => () => clearTimeout(settle.current), []);
   const below = useMemo(() => (state.isCriticalOnly ? criticalBelow(model) : undefined), [model, state.isCriticalOnly]);
   const rows = useMemo(
     () => rowsOf(model, { closed: state.closed, open: state.open, only: below, events: state.hasEvents ? events.value : undefined }),
@@ -154,7 +159,7 @@ export function Loaded({ trace, model, place, error }: Properties) {
     s: () => zoomAround(1.4),
     a: () => pan(-0.2),
     d: () => pan(0.2),
-    0: () => setZoom({ from: model.firstNs, to: model.lastNs }),
+    0: () => setZoom({ from: extent.firstNs, to: extent.lastNs }),
     '[': () => nextOf(model.errors, -1),
     ']': () => nextOf(model.errors, 1),
     n: () => nextOf(found, 1),
@@ -176,7 +181,7 @@ export function Loaded({ trace, model, place, error }: Properties) {
       {state.hasGhosts && (state.view === 'rows' || state.view === 'table') && <GhostNote trace={trace} kinds={kinds} other={other} ghosts={ghosts} otherId={otherId} isChosen={state.other !== ''} set={set} />}
       {state.view === 'rows' && (
         <>
-          <Minimap model={model} zoom={zoom} setZoom={setZoom} />
+          <Minimap model={model} extent={extent} zoom={zoom} setZoom={setZoom} />
           <div className="split">
             <Waterfall
               {...{ model, rows, zoom, ghosts, found: isFound, findings, select, toggle, setZoom, goTo }}

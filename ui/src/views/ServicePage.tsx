@@ -3,6 +3,7 @@ import { useLoaded } from '../api/load';
 import type { MapAnswer, Requests } from '../api/types';
 import { count, margin, milliseconds, percent, rate } from '../base/format';
 import { address, go, type Place } from '../base/location';
+import { boxText } from '../model/explore';
 import { byCost } from '../model/map';
 import { windowOf, windowParameters } from '../model/window';
 import { type Column, DataTable } from '../widgets/DataTable';
@@ -69,8 +70,8 @@ export function ServicePage({ name, place }: { name: string; place: Place }) {
             </section>
             {(heat.value?.traces ?? 0) > 0 && heat.value && (
               <section className="section" aria-label="Latency">
-                <header><h2>Traces that begin here</h2><Link className="small" href={address('/explore', { ...windowParameters(place), service: name })}>Choose a part and ask why</Link></header>
-                <Heatmap answer={heat.value} box={null} open={(id) => go(`/trace/${id}`)} />
+                <header><h2>Traces that begin here</h2><Link className="small" href={address('/explore', { ...windowParameters(place), service: name })}>Choose a part and ask why</Link><span className="muted small">or drag a box over it here</span></header>
+                <Heatmap answer={heat.value} box={null} choose={(box) => box && heat.value && go(address('/explore', { ...windowParameters(place), service: name, box: boxText(heat.value, box) }))} open={(id) => go(`/trace/${id}`)} />
                 <HeatmapTable answer={heat.value} />
               </section>
             )}

@@ -1,16 +1,19 @@
-import { useEffect, useRef } from 'react';
+import { useEffect, useRef, useState } from 'react';
 import type { TraceSummary } from '../api/types';
 import { token } from '../base/colour';
 import { duration, millis, moment } from '../base/format';
 import { canvasOf } from './canvas';
 
 const HEIGHT = 140;
+/** How near to a dot the pointer must be to mean it. */
+const REACH = 12;
 const [LEFT, RIGHT, TOP, BOTTOM] = [64, 8, 8, 20];
 
 /** Duration over time, one dot a trace; the list below is its text twin. */
 export function Scatter({ traces, open }: { traces: TraceSummary[]; open: (id: string) => void }) {
   const canvas = useRef<HTMLCanvasElement>(null);
-  const dots = useRef<{ x: number; y: number; id: string }[]>([]);
+  const dots = useRef<{ x: number; y: number; trace: TraceSummary }[]>([]);
+  const [hover, setHover] = useState<{ x: number; y: number; trace: TraceSummary } | null>(null);
   useEffect(() => {
     const element = canvas.current;
     if (!element || traces.length === 0) return;
@@ -49,7 +52,7 @@ export function Scatter({ traces, open }: { traces: TraceSummary[]; open: (id: s
         if (trace.error_count > 0) context.rect(x - 3, y - 3, 6, 6);
         else context.arc(x, y, 3.2, 0, 7);
         context.fill();
-        return { x, y, id: trace.trace_id };
+        return { x, y, trace };
       });
     };
     draw();
@@ -57,11 +60,41 @@ export function Scatter({ traces, open }: { traces: TraceSummary[]; open: (id: s
     observer.observe(element);
     return () => observer.disconnect();
   }, [traces]);
-  const pick = (event: React.MouseEvent) => {
+  const near = (event: React.MouseEvent): TraceSummary | null => {
     const box = event.currentTarget.getBoundingClientRect();
     const [x, y] = [event.clientX - box.left, event.clientY - box.top];
-    const near = dots.current.map((dot) => ({ dot, distance: Math.hypot(dot.x - x, dot.y - y) })).sort((a, b) => a.distance - b.distance)[0];
-    if (near && near.distance < 12) open(near.dot.id);
+    let [found, best]: [TraceSummary | null, number] = [null, REACH];
+    for (const dot of dots.current) {
+      const distance = Math.hypot(dot.x - x, dot.y - y);
+      if (distance < best) [found, best] = [dot.trace, distance];
+    }
+    return found;
   };
-  return <canvas ref={canvas} className="scatter" style={{ height: HEIGHT }} onClick={pick} role="img" aria-label={`${traces.length} traces: duration over time; the table below lists them`} />;
+  return (
+    <>
+      <canvas
+        ref={canvas}
+        className="scatter"
+        style={{ height: HEIGHT, cursor: hover ? 'pointer' : 'default' }}
+        onClick={(event) => {
+          const trace = near(event);
+          if (trace) open(trace.trace_id);
+        }}
+        onPointerMove={(event) => {
+          const trace = near(event);
+          setHover(trace && { x: event.clientX, y: event.clientY, trace });
+        }}
+        onPointerLeave={() => setHover(null)}
+        role="img"
+        aria-label={`${traces.length} traces: duration over time; the table below lists them`}
+      />
+      {hover && (
+        <div className="tip" style={{ left: Math.min(hover.x + 12, window.innerWidth - 300), top: hover.y + 14 }}>
+          <b>{hover.trace.root?.service ?? '(root not received)'}</b> {hover.trace.root?.operation}
+          <br />
+          {duration(hover.trace.duration_ns)}{hover.trace.error_count > 0 && <span className="error">, {hover.trace.error_count} {hover.trace.error_count === 1 ? 'error' : 'errors'}</span>}
+        </div>
+      )}
+    </>
+  );
 }

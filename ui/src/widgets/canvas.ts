@@ -10,6 +10,7 @@ export function canvasOf(element: HTMLCanvasElement, height: number): { context:
     element.height = high;
   }
   context.setTransform(scale, 0, 0, scale, 0, 0);
+  context.globalAlpha = 1;
   context.clearRect(0, 0, width, height);
   return { context, width };
 }

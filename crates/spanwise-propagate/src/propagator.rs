@@ -76,7 +76,9 @@ impl Propagator {
         Self { state_bytes: bytes, ..self }
     }
 
-    /// From a list as `OTEL_PROPAGATORS` has it. `none`, alone or among others, means no format at all.
+    /// From a list as `OTEL_PROPAGATORS` has it: as with OpenTelemetry's composite propagators the last format that finds
+    /// a parent wins, so that the programs of a fleet with the same list agree. (The order of preference is thus the
+    /// list's from its end.) `none`, alone or among others, means no format at all.
     ///
     /// # Errors
     /// Names that are not known; the propagator of those that are comes with them.
@@ -87,10 +89,12 @@ impl Propagator {
         }
         let unknown = names().filter(|name| Format::from_name(name).is_none()).take(FORMATS);
         let unknown: Vec<_> = unknown.map(String::from).collect();
-        (Self::new(names().filter_map(Format::from_name)), (!unknown.is_empty()).then_some(UnknownFormats(unknown)))
+        let formats: Vec<_> = names().filter_map(Format::from_name).collect();
+        let propagator = Self::new(formats.iter().rev().copied()).inject_with(formats);
+        (propagator, (!unknown.is_empty()).then_some(UnknownFormats(unknown)))
     }
 
-    /// The formats that are read, in order.
+    /// The formats that are read, in order of preference.
     pub fn extracts(&self) -> &[Format] {
         &self.extract
     }

@@ -287,6 +287,23 @@ fn names_of_propagators() {
     assert_eq!(Propagator::from_names("none,b3").0.injects(), []);
 }
 
+/// As OpenTelemetry's composite propagators have it, so that a fleet with one list agrees on the parent.
+#[test]
+fn of_a_list_of_names_the_last_that_is_found_wins() {
+    let w3c = "00-80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-01";
+    let headers = [("uber-trace-id", "1:2:0:1"), ("traceparent", w3c), ("baggage", "a=1"), ("uberctx-a", "2")];
+    for (names, format, others, baggage) in [
+        ("jaeger,b3,tracecontext,baggage", Format::TraceContext, 1, "a=1"),
+        ("baggage,tracecontext,jaeger,b3", Format::Jaeger, 1, "a=2"),
+        ("tracecontext,b3", Format::TraceContext, 0, ""),
+        ("jaeger,tracecontext,jaeger", Format::Jaeger, 1, "a=2"),
+    ] {
+        let found = Propagator::from_names(names).0.extract(&headers[..]);
+        let of = (found.format, found.others.len(), found.baggage.to_header());
+        assert_eq!(of, (Some(format), others, baggage.to_string()), "{names}");
+    }
+}
+
 #[test]
 fn what_the_last_hop_said_does_not_stay() {
     let mut headers = HashMap::<String, String>::new();

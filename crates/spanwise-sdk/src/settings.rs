@@ -314,6 +314,13 @@ mod tests {
     }
 
     #[test]
+    fn of_several_propagators_the_last_is_preferred() {
+        let propagator = read(&[("OTEL_PROPAGATORS", "jaeger,tracecontext,baggage")]).propagator;
+        assert_eq!(propagator.extracts(), [Format::Baggage, Format::TraceContext, Format::Jaeger]);
+        assert_eq!(propagator.injects(), [Format::Jaeger, Format::TraceContext, Format::Baggage]);
+    }
+
+    #[test]
     fn samplers() {
         let sampler = |name, argument| {
             let settings = read(&[("OTEL_TRACES_SAMPLER", name), ("OTEL_TRACES_SAMPLER_ARG", argument)]);

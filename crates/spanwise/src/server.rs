@@ -256,7 +256,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     let _lease = match &options.until_unused {
         None => wait_for_signal().await.map(|()| None)?,
         Some(lease) => tokio::select! {
-            lease = crate::run::server::until_unused(lease) => Some(lease?),
+            lease = crate::run::lease::until_unused(lease) => Some(lease?),
             signal = wait_for_signal() => signal.map(|()| None)?,
         },
     };

@@ -1,7 +1,7 @@
 //! `spanwise agents list|install|update`.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -26,11 +26,14 @@ pub enum AgentsCommand {
     },
     /// Fetch agents now, so that runs need no network
     #[command(
-        after_help = "Examples:\n  spanwise agents install\n  spanwise agents install python --agents-dir ./agents   # to copy to a machine without network"
+        after_help = "Examples:\n  spanwise agents install\n  spanwise agents install python --agents-dir ./agents   # to copy to a machine without network\n  spanwise agents install python --interpreter venv/bin/python"
     )]
     Install {
         /// All whose runtime is on the PATH without
         runtimes: Vec<Runtime>,
+        /// The Python to install for [default: python3 on the PATH]
+        #[arg(long, value_name = "PATH")]
+        interpreter: Option<PathBuf>,
         #[command(flatten)]
         directory: AgentsDir,
     },
@@ -45,12 +48,16 @@ pub enum AgentsCommand {
 pub fn agents(command: AgentsCommand) -> anyhow::Result<ExitCode> {
     match command {
         AgentsCommand::List { format, directory } => list(&find(&directory), format),
-        AgentsCommand::Install { runtimes, directory } => {
+        AgentsCommand::Install { runtimes, interpreter, directory } => {
             let agents = find(&directory);
-            let is_all = runtimes.is_empty();
-            let chosen = if is_all { Runtime::ALL.to_vec() } else { runtimes };
+            let is_all = runtimes.is_empty() && interpreter.is_none();
+            let chosen = match (is_all, runtimes.is_empty()) {
+                (true, _) => Runtime::ALL.to_vec(),
+                (false, true) => vec![Runtime::Python],
+                (false, false) => runtimes,
+            };
             let on_path = |runtime: &Runtime| !is_all || super::detect::default_interpreter(*runtime).is_some();
-            install(&agents, &chosen.into_iter().filter(on_path).collect::<Vec<_>>())
+            install(&agents, &chosen.into_iter().filter(on_path).collect::<Vec<_>>(), interpreter.as_deref())
         }
         AgentsCommand::Update { directory } => update(&find(&directory)),
     }
@@ -122,14 +129,14 @@ fn list(agents: &Agents, format: Format) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn install(agents: &Agents, runtimes: &[Runtime]) -> anyhow::Result<ExitCode> {
+fn install(agents: &Agents, runtimes: &[Runtime], python: Option<&Path>) -> anyhow::Result<ExitCode> {
     let mut failed = false;
     agents.hooks().context("cannot install agents")?;
     for runtime in runtimes {
         let result = match runtime {
             Runtime::Java => java::install(agents).map(|()| String::new()),
             Runtime::Node => node::install(agents).map(|()| String::new()),
-            Runtime::Python => python::install(agents).map(|tag| format!(" for {tag}")),
+            Runtime::Python => python::install(agents, python).map(|tag| format!(" for {tag}")),
         };
         match result {
             Ok(of) => writeln!(std::io::stdout(), "{} {}{of}: installed", runtime.name(), version(*runtime))?,
@@ -145,7 +152,7 @@ fn install(agents: &Agents, runtimes: &[Runtime]) -> anyhow::Result<ExitCode> {
 fn update(agents: &Agents) -> anyhow::Result<ExitCode> {
     let all = installed(agents);
     let has = |runtime: &Runtime| all.iter().any(|entry| entry["runtime"] == runtime.name());
-    let status = install(agents, &Runtime::ALL.into_iter().filter(has).collect::<Vec<_>>())?;
+    let status = install(agents, &Runtime::ALL.into_iter().filter(has).collect::<Vec<_>>(), None)?;
     if status == ExitCode::SUCCESS {
         for runtime in Runtime::ALL {
             for (name, path) in entries(&agents.root.join(runtime.name())) {

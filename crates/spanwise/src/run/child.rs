@@ -13,7 +13,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::detect::Found;
 use super::environment::Variables;
+use super::notes::Notes;
 use super::say;
+
+/// How often the notes of hooks are looked for.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How the program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,8 +78,13 @@ pub fn exec(found: &Found, arguments: Vec<OsString>, variables: Variables) -> Ex
     ExitCode::from(cannot_start(found, &error))
 }
 
-/// Starts it and waits until it ends, handing on the signals that are meant for it.
-pub fn supervise(found: &Found, arguments: Vec<OsString>, variables: Variables) -> Ended {
+/// Starts it and waits until it ends, handing on the signals that are meant for it, and telling what its hooks note.
+pub fn supervise(
+    found: &Found,
+    arguments: Vec<OsString>,
+    variables: Variables,
+    mut notes: Option<&mut Notes>,
+) -> Ended {
     let mut command = command(found, arguments, variables);
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return wait_plainly(found, command);
@@ -99,9 +108,13 @@ pub fn supervise(found: &Found, arguments: Vec<OsString>, variables: Variables) 
         };
         let pid = i32::try_from(child.id()).map(Pid::from_raw);
         let mut waiting = tokio::task::spawn_blocking(move || child.wait());
+        let mut look = tokio::time::interval(LOOK);
+        let mut tell = move || notes.iter_mut().for_each(|notes| notes.tell());
         loop {
             tokio::select! {
+                _ = look.tick() => tell(),
                 status = &mut waiting => {
+                    tell();
                     listeners.iter().for_each(tokio::task::JoinHandle::abort);
                     let exit = match status {
                         Ok(Ok(status)) => Exit::of(status),

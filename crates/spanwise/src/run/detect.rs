@@ -222,6 +222,11 @@ impl Look<'_> {
                 self.add(Runtime::Node, None, &format!("{name} runs Node.js"));
                 self.package_script(arguments, depth);
             }
+            // What they run is in the project's own environment.
+            Word::PythonTool if matches!(name.as_str(), "poetry" | "pipenv" | "uv" | "hatch" | "pdm") => {
+                self.found.is_direct |= depth == 0;
+                self.add(Runtime::Python, project_python(), &format!("{name} runs Python"));
+            }
             Word::PythonTool if self.script(program, arguments, depth) => {}
             Word::PythonTool => {
                 self.found.is_direct |= depth == 0;
@@ -405,6 +410,14 @@ pub fn default_interpreter(runtime: Runtime) -> Option<PathBuf> {
 fn sibling_python(program: &Path) -> Option<PathBuf> {
     let directory = program.parent()?;
     ["python3", "python"].iter().map(|name| directory.join(name)).find(|path| path.is_file())
+}
+
+/// Of the active environment, or the nearest `.venv`.
+fn project_python() -> Option<PathBuf> {
+    let active = std::env::var_os("VIRTUAL_ENV").map(PathBuf::from);
+    let here = std::env::current_dir().unwrap_or_default();
+    let near = here.ancestors().map(|directory| directory.join(".venv"));
+    active.into_iter().chain(near).map(|environment| environment.join("bin/python")).find(|path| path.is_file())
 }
 
 fn is_shim(program: &Path) -> bool {

@@ -53,6 +53,7 @@ impl Checks {
 /// Exit status 0 when everything works, 1 when something does not.
 pub fn doctor(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut checks = Checks { failed: 0 };
+    super::refuse_option(&args.command);
     let found = match args.command.is_empty() {
         true => None,
         false => match detect::detect(&args.command, &args.options.runtimes) {

@@ -84,15 +84,17 @@ pub fn prepare(
     }
     // A JVM's end must not hang on a receiver that is gone: what cannot be sent at once is dropped.
     set_default(variables, "OTEL_JAVA_EXPORTER_OTLP_RETRY_DISABLED", "true");
+    // With an agent, class data sharing only makes the JVM print a warning.
+    let is_said = |text: &OsString| text.to_string_lossy().contains("-Xshare");
+    let no_sharing = (!found.command.iter().chain(&options).any(is_said)).then_some("-Xshare:off");
     if found.is_direct_java {
         arguments.push(agent.into());
-        // With an agent, class data sharing only makes the JVM print a warning.
-        if !found.command.iter().any(|word| word.to_string_lossy().starts_with("-Xshare")) {
-            arguments.push("-Xshare:off".into());
-        }
+        arguments.extend(no_sharing.map(OsString::from));
     } else {
         let quoted = if agent.contains(' ') { format!("\"{agent}\"") } else { agent };
-        extend(variables, "JAVA_TOOL_OPTIONS", " ", quoted.as_ref(), false);
+        for option in no_sharing.into_iter().chain([quoted.as_str()]) {
+            extend(variables, "JAVA_TOOL_OPTIONS", " ", option.as_ref(), false);
+        }
     }
     Ok(Outcome::On(format!("opentelemetry-javaagent {VERSION}")))
 }

@@ -11,7 +11,9 @@ pub mod doctor;
 mod endpoint;
 mod environment;
 mod java;
+pub mod lease;
 mod node;
+mod notes;
 mod plan;
 mod python;
 pub mod server;
@@ -74,6 +76,7 @@ fn say(text: &str) {
 }
 
 pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+    refuse_option(&args.command);
     let found = match detect::detect(&args.command, &args.options.runtimes) {
         Ok(found) => found,
         Err(error) => {
@@ -98,7 +101,10 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         say(&format!("warning: {warning}"));
     }
     let agents = Agents::find(args.options.agents.agents_dir.as_deref());
-    let plan = Plan::make(&found, &args.options, &connection.endpoint, &agents, is_quiet);
+    let mut plan = Plan::make(&found, &args.options, &connection.endpoint, &agents, is_quiet);
+    if let Some(directory) = &connection.data_dir {
+        environment::set(&mut plan.environment, lease::LEASE, lease::path(directory));
+    }
     for warning in &plan.warnings {
         say(&format!("warning: {warning}"));
     }
@@ -113,16 +119,36 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         // Nothing is left to do afterwards: the program takes our place.
         return Ok(child::exec(&found, plan.arguments, plan.environment));
     }
+    let mut notes = notes::Notes::new(&plan.run_id);
+    if let Some(notes) = &notes {
+        environment::set(&mut plan.environment, notes::NOTES, &notes.directory);
+    }
     let started = summary::now();
-    let ended = child::supervise(&found, plan.arguments, plan.environment);
+    let ended = child::supervise(&found, plan.arguments, plan.environment, notes.as_mut());
     if let (Some(span), Ended::Exited(exit)) = (&plan.span, &ended)
         && let Err(error) = span::send(span, started, exit, &connection.endpoint)
+        // That nothing listens was said at the start.
+        && connection.warnings.is_empty()
     {
         say(&format!("warning: the span of the command itself is lost: {error:#}"));
     }
     if let (false, Some(page), Ended::Exited(_)) = (is_quiet, &connection.page, &ended) {
         summary::print(page, &plan.run_id, started, connection.data_dir.as_deref());
+        let left = lease::programs(environment::RUN_ID, plan.run_id.as_bytes());
+        if left > 0 && connection.lease.is_some() {
+            let (still, they) =
+                if left == 1 { ("program still runs", "it ends") } else { ("programs still run", "they end") };
+            say(&format!("{left} {still}: Spanwise goes on until {they}"));
+        }
     }
     drop(connection);
     Ok(ended.status())
+}
+
+/// A misspelt option would be taken for the command. Says so and ends.
+fn refuse_option(command: &[OsString]) {
+    if let Some(word) = command.first().filter(|word| word.as_encoded_bytes().starts_with(b"-")) {
+        let error = format!("unexpected argument '{}': see `spanwise run --help`\n", word.display());
+        clap::Error::raw(clap::error::ErrorKind::UnknownArgument, error).exit();
+    }
 }

@@ -93,13 +93,13 @@ fn clients(python: &Path) -> Vec<(Command, &'static str)> {
     all
 }
 
-/// For the interpreter on the PATH. Answers what it is.
+/// For an interpreter, or the one on the PATH. Answers what it is.
 ///
 /// # Errors
 /// When there is none, or pip fails.
-pub fn install(agents: &Agents) -> anyhow::Result<String> {
-    let python = search("python3".as_ref()).or_else(|| search("python".as_ref()));
-    let python = python.context("there is no python3 on the PATH")?;
+pub fn install(agents: &Agents, python: Option<&Path>) -> anyhow::Result<String> {
+    let on_path = || search("python3".as_ref()).or_else(|| search("python".as_ref()));
+    let python = python.map(Path::to_owned).or_else(on_path).context("there is no python3 on the PATH")?;
     let report = report(agents, &python, &Variables::new())?;
     if report.missing {
         install_for(agents, &python, &report.tag)?;

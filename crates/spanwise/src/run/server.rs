@@ -1,14 +1,12 @@
-//! The Spanwise that a run sends to: the one that listens already, or one that this user's runs share.
-//!
-//! Every run holds a shared lock on `run.lease` in the user's data directory while its program lives. The shared server
-//! tries for the exclusive lock: it gets it when no run is left, however the runs ended, and then stops.
+//! The Spanwise that a run sends to: the one that listens already, or one that this user's runs share;
+//! `lease.rs` says how long the latter lives.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rustix::fs::{FlockOperation, flock};
@@ -17,6 +15,8 @@ use spanwise_store::Store;
 
 use super::agents::{can_create, private_temporary, user_dir};
 use super::endpoint::Endpoint;
+use super::environment::RUN_ID;
+use super::lease::{self, LEASE};
 use crate::cli::client::request;
 
 /// A store with a long log takes a while to open.
@@ -39,20 +39,20 @@ impl Connection {
         let mut connection =
             Connection { endpoint: endpoint.clone(), page: None, data_dir: None, lease: None, warnings: Vec::new() };
         let shared = shared_dir();
+        // Taken before anything is asked: what is the shared server now still is when the program starts.
+        let lease = shared.as_deref().filter(|_| endpoint.is_on_this_machine()).and_then(|directory| {
+            let is_known = lease::path(directory).is_file();
+            is_known.then(|| lease::take(directory).ok()).flatten()
+        });
         if endpoint.listens() {
             connection.page = page_of(endpoint, shared.as_deref());
-            // One that this user's runs started ends with the last of them: this one counts, too.
-            let is_shared = shared.as_deref().filter(|directory| {
-                connection.page.is_some() && Store::holder(directory).and_then(|holder| holder.http) == connection.page
-            });
-            if let Some(directory) = is_shared {
-                connection.lease = take_lease(directory).ok();
-                connection.data_dir = Some(directory.to_owned());
+            let holder = shared.as_deref().and_then(Store::holder).and_then(|holder| holder.http);
+            // One that is too busy to answer may be it.
+            if holder.is_some() && (connection.page.is_none() || connection.page == holder) {
+                connection.lease = lease;
+                connection.data_dir = shared.filter(|_| connection.page.is_some());
             }
-            if connection.lease.is_none() || endpoint.listens() {
-                return connection;
-            }
-            (connection.page, connection.lease, connection.data_dir) = (None, None, None);
+            return connection;
         }
         let lost = "the program runs, its spans are lost";
         if !may_start || !(endpoint.is_default || endpoint.is_on_this_machine()) {
@@ -118,21 +118,6 @@ fn page_of(endpoint: &Endpoint, shared: Option<&Path>) -> Option<String> {
     })
 }
 
-fn take_lease(directory: &Path) -> anyhow::Result<File> {
-    let path = directory.join("run.lease");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.with_context(|| format!("cannot write {}", path.display()))?;
-    let started = Instant::now();
-    // A server that is about to end holds it exclusively until it has.
-    while flock(&file, FlockOperation::NonBlockingLockShared).is_err() {
-        if started.elapsed() > START {
-            bail!("the last server of this user does not end");
-        }
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
-    Ok(file)
-}
-
 struct Shared {
     lease: File,
     page: String,
@@ -147,7 +132,7 @@ impl Shared {
         let starting = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
         // Runs that start together: one of them starts the server.
         flock(&starting, FlockOperation::LockExclusive)?;
-        let lease = take_lease(directory)?;
+        let lease = lease::take(directory)?;
         if let Some(http) = Store::holder(directory).and_then(|holder| holder.http) {
             let status = status(&http).with_context(|| format!("the Spanwise at {http} does not answer"))?;
             let otlp_port = port_of(&status, "otlp_http").context("this user's Spanwise takes no OTLP over HTTP")?;
@@ -172,7 +157,7 @@ fn start(directory: &Path, endpoint: &Endpoint, on_free_ports: bool) -> anyhow::
     let log = File::create(&log_path).with_context(|| format!("cannot write {}", log_path.display()))?;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["serve", "--print-ports", "--data-dir"]).arg(directory);
-    command.arg("--until-unused").arg(directory.join("run.lease"));
+    command.arg("--until-unused").arg(lease::path(directory));
     if on_free_ports {
         command.args(["--listen", "127.0.0.1:0"]);
     }
@@ -184,7 +169,7 @@ fn start(directory: &Path, endpoint: &Endpoint, on_free_ports: bool) -> anyhow::
     }
     // Ctrl-C at the terminal is not for it.
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).process_group(0).current_dir(directory);
-    for name in ["SPANWISE_DATA_DIR", "SPANWISE_RUN_ID"] {
+    for name in ["SPANWISE_DATA_DIR", RUN_ID, LEASE] {
         command.env_remove(name);
     }
     let mut child = command.spawn()?;
@@ -205,21 +190,6 @@ fn start(directory: &Path, endpoint: &Endpoint, on_free_ports: bool) -> anyhow::
             let log = std::fs::read_to_string(&log_path).unwrap_or_default();
             let line = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
             bail!("{line}")
-        }
-    }
-}
-
-/// Completes once no run holds the lease; it stays taken until this process ends.
-///
-/// # Errors
-/// When the lease cannot be opened.
-pub async fn until_unused(lease: &Path) -> anyhow::Result<File> {
-    let file = File::options().create(true).truncate(false).write(true).open(lease);
-    let file = file.with_context(|| format!("cannot open {}", lease.display()))?;
-    loop {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            return Ok(file);
         }
     }
 }

@@ -22,6 +22,7 @@ mod remote_sampling;
 mod run;
 mod run_bad_days;
 mod run_brokers;
+mod run_libraries;
 mod run_one_trace;
 mod run_programs;
 mod run_sampling;

@@ -110,6 +110,9 @@ fn streams_signals_status_and_directory_are_the_programs() {
         (vec!["sh", "-c", "kill -9 $$"], 137),
         (vec!["no-such-program-anywhere"], 127),
         (vec![plain.to_str().unwrap()], 126),
+        (vec![home.path().to_str().unwrap()], 126),
+        // Before `--` it is an option that there is not, behind it no command.
+        (vec!["--sevice"], 2),
         (vec!["true"], 0),
     ] {
         let (status, _, err) = Run::start(&mut run(&words)).end();
@@ -172,8 +175,15 @@ fn what_the_user_has_set_stays() {
     let mut java = command(home.path(), &words);
     let (status, out, err) = Run::start(java.env("JAVA_TOOL_OPTIONS", "-Dmine=1")).end();
     let picked = out.lines().next().unwrap_or_default();
-    assert!(picked.contains("-Dmine=1 -javaagent:") && picked.ends_with("opentelemetry-javaagent.jar"), "{out}");
-    assert_eq!(status, Some(0), "{err}");
+    assert!(
+        picked.contains("-Dmine=1 -Xshare:off -javaagent:") && picked.ends_with("opentelemetry-javaagent.jar"),
+        "{out}"
+    );
+    assert!(status == Some(0) && !out.contains("warning"), "{out}{err}");
+    // The agent imports it before it is run, of which Python would warn.
+    let words = ["--quiet", "--endpoint", &endpoint, "--", "venv/bin/python", "-m", "http.server", "--help"];
+    let (status, out, err) = Run::start(&mut command(home.path(), &words)).end();
+    assert!((status, err.as_str()) == (Some(0), "") && out.starts_with("usage:"), "{out}{err}");
 }
 
 /// Runs without a server share one; it ends with the last of them, and what it kept is still there.
@@ -209,6 +219,38 @@ fn runs_share_one_server_that_lives_as_long_as_they_do() {
     let shown =
         Command::new("sh").args(["-c", &format!("{} {again}", env!("CARGO_BIN_EXE_spanwise"))]).output().unwrap();
     assert!(text(&shown.stdout).contains("cat cat"), "{again}: {}{}", text(&shown.stdout), text(&shown.stderr));
+}
+
+/// A script that starts a program and ends leaves it behind: the shared server lives on for it.
+#[test]
+fn programs_left_behind_keep_their_server() {
+    let home = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let endpoint = format!("http://127.0.0.1:{port}");
+    let printed = home.path().join("printed");
+    let script = format!(
+        "node audit.cjs >{0} 2>&1 </dev/null & echo $!; until grep -q PORT {0}; do sleep 0.05; done",
+        printed.display()
+    );
+    let words = ["--endpoint", &endpoint, "--", "sh", "-c", &script];
+    let (status, out, err) = Run::start(&mut command(home.path(), &words)).end();
+    assert!(status == Some(0) && err.contains("1 program still runs"), "{err}");
+    let address = err.lines().find_map(|line| line.strip_prefix("spanwise: look at the traces on http://")).unwrap();
+    let http: u16 = address.trim_end_matches('/').rsplit(':').next().unwrap().parse().unwrap();
+    let audit = std::fs::read_to_string(&printed).unwrap();
+    let audit: u16 = audit.lines().find_map(|line| line.strip_prefix("PORT ")?.parse().ok()).unwrap();
+    let wait = |what: &str, is_so: &dyn Fn() -> bool| {
+        let started = std::time::Instant::now();
+        while !is_so() {
+            assert!(started.elapsed() < super::run_programs::START, "{what}");
+            std::thread::park_timeout(std::time::Duration::from_millis(50));
+        }
+    };
+    assert_eq!(get(audit, "/", &[]), (200, "noted".to_owned()));
+    let query = "/api/spanwise/search?q=%7B%20kind%20%3D%20server%20%7D";
+    wait("its trace is kept", &|| get(http, query, &[]).1.contains("spanwise-test-programs"));
+    assert!(Command::new("kill").arg(out.trim()).status().unwrap().success());
+    wait("the server ends after it", &|| std::net::TcpStream::connect(("127.0.0.1", http)).is_err());
 }
 
 /// Started as people start them: by their own commands.

@@ -61,6 +61,21 @@ fn packages_that_clash_are_named() {
     assert!(err.contains("its packages clash with the agent's: typing-extensions is 4.0.0"), "{err}");
 }
 
+/// What a script starts may be another interpreter than the one that was looked at: then `spanwise run` says so.
+#[test]
+fn an_interpreter_without_agent_is_named() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(&home.path().join("data"), &[]);
+    let script =
+        "SPANWISE_PYTHON_AGENT=/nowhere venv/bin/python -c 'print(1)'; SPANWISE_NODE_AGENT=/nowhere node -e ''";
+    let words = ["--endpoint", &endpoint(&server), "--", "sh", "-c", script];
+    let (status, out, err) = Run::start(&mut command(home.path(), &words)).end();
+    assert_eq!((status, out.as_str()), (Some(0), "1\n"), "{err}");
+    let told =
+        |part: &str| err.lines().filter(|line| line.contains("warning: no traces of") && line.contains(part)).count();
+    assert_eq!((told("spanwise agents install python --interpreter"), told("Node.js")), (1, 1), "{err}");
+}
+
 #[test]
 fn without_a_server_the_program_runs() {
     let home = tempfile::tempdir().unwrap();
@@ -68,6 +83,10 @@ fn without_a_server_the_program_runs() {
     let (status, out, err) = Run::start(&mut command(home.path(), &words)).end();
     assert_eq!((status, out.as_str()), (Some(0), "ran\n"), "{err}");
     assert!(err.contains("warning: nothing listens at http://127.0.0.1:1 and --no-server forbids"), "{err}");
+    // Also where there is a span of the command itself.
+    let words = ["--quiet", "--endpoint", DEAD, "--no-server", "--", "true"];
+    let (status, _, err) = Run::start(&mut command(home.path(), &words)).end();
+    assert_eq!((status, err.lines().count()), (Some(0), 1), "{err}");
     let words = ["--endpoint", "nonsense", "--", "sh", "-c", "echo ran; exit 4"];
     let (status, out, err) = Run::start(&mut command(home.path(), &words)).end();
     assert_eq!((status, out.as_str()), (Some(4), "ran\n"), "{err}");

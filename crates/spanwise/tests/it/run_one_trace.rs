@@ -161,6 +161,29 @@ fn callers_of_other_kinds(stack: &Stack) {
     }
     let order = br#"{"user":"eve","total":1,"card":"new"}"#;
     let json = ("content-type", "application/json");
+    // Whoever sends two formats that disagree is read alike by all runtimes: the last of OTEL_PROPAGATORS wins.
+    for (number, (service, port, method, path, body)) in [
+        ("front", stack.front, "POST", "/buy/tea", &b""[..]),
+        ("stock", stack.stock, "GET", "/headers", b""),
+        ("price", stack.price, "GET", "/price?item=tea", b""),
+        ("payment", stack.payment, "POST", "/pay", order),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (w3c, other) = (format!("0af7651916cd43dd8448eb211c8032a{number}"), "0af7651916cd43dd8448eb211c8032ff");
+        let headers = [
+            ("uber-trace-id", format!("{other}:b7ad6b7169203332:0:1")),
+            ("traceparent", format!("00-{w3c}-b7ad6b7169203331-01")),
+        ];
+        let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+        assert_eq!(request(port, method, path, &[&headers[..], &[json]].concat(), body).unwrap().status, 200);
+        stack.server.eventually(service, |server| {
+            let all = spans_of(server, &w3c);
+            all.iter().any(|span| span["service"] == service && span["parent_span_id"] == "b7ad6b7169203331")
+        });
+        assert!(spans_of(&stack.server, other).is_empty(), "{service}");
+    }
     for (port, path, body, query) in [
         (stack.stock, "/order/x?topic=refunds", &b""[..], "{ name = \"POST /order/<item>\" && kind = server }"),
         (stack.payment, "/pay", order, "{ resource.service.name = \"payment\" && name = \"POST /pay\" }"),

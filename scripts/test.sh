@@ -34,6 +34,9 @@ fi
 
 step 'page: types, lint, walls, build' scripts/ui.sh
 step 'formatting' cargo fmt --all --check
+# What crates.io would get of them; `make package` also builds that.
+step 'crates to publish' cargo package --quiet --offline --allow-dirty --no-verify -p spanwise-propagate -p spanwise-sdk
+step 'propagation without std' cargo check --quiet --profile ci -p spanwise-propagate --no-default-features
 step 'clippy' cargo clippy --quiet --profile ci --workspace --all-targets -- -D warnings
 step 'tests' cargo test --quiet --profile ci --workspace
 # Builds SQLite and librdkafka, which nothing else needs.

@@ -109,7 +109,7 @@ mod with_rustls {
 
         #[test]
         fn files_that_cannot_be_used_are_named() {
-            let here = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).to_owned();
+            let here = Path::new("Cargo.toml").to_owned();
             for (tls, part) in [
                 (Tls { trusted: Some("/no/such.pem".into()), identity: None }, "cannot use /no/such.pem: "),
                 (Tls { trusted: Some(here.clone()), identity: None }, "no certificate in it"),

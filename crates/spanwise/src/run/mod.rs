@@ -11,6 +11,7 @@ pub mod doctor;
 mod endpoint;
 mod environment;
 mod java;
+mod keeper;
 pub mod lease;
 mod node;
 mod notes;
@@ -123,8 +124,14 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     if let Some(notes) = &notes {
         environment::set(&mut plan.environment, notes::NOTES, &notes.directory);
     }
+    let keeper = (!args.no_server).then(|| keeper::Keeper::start(&connection)).flatten();
     let started = summary::now();
     let ended = child::supervise(&found, plan.arguments, plan.environment, notes.as_mut());
+    match notes.as_ref().map_or(0, notes::Notes::lost) {
+        0 => {}
+        1 => say("warning: 1 span was not delivered"),
+        lost => say(&format!("warning: {lost} spans were not delivered")),
+    }
     if let (Some(span), Ended::Exited(exit)) = (&plan.span, &ended)
         && let Err(error) = span::send(span, started, exit, &connection.endpoint)
         // That nothing listens was said at the start.
@@ -132,8 +139,9 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     {
         say(&format!("warning: the span of the command itself is lost: {error:#}"));
     }
-    if let (false, Some(page), Ended::Exited(_)) = (is_quiet, &connection.page, &ended) {
-        summary::print(page, &plan.run_id, started, connection.data_dir.as_deref());
+    let page = keeper.map(|keeper| keeper.page()).or(connection.page);
+    if let (false, Some(page), Ended::Exited(_)) = (is_quiet, page, &ended) {
+        summary::print(&page, &plan.run_id, started, connection.data_dir.as_deref());
         let left = lease::programs(environment::RUN_ID, plan.run_id.as_bytes());
         if left > 0 && connection.lease.is_some() {
             let (still, they) =
@@ -141,7 +149,7 @@ pub fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
             say(&format!("{left} {still}: Spanwise goes on until {they}"));
         }
     }
-    drop(connection);
+    drop(connection.lease);
     Ok(ended.status())
 }
 

@@ -1,4 +1,5 @@
-//! What hooks inside of programs have to say: a file each, since a program's standard error is its own. It is printed once.
+//! What hooks inside of programs have to say: a file each, since a program's standard error is its own. It is printed once;
+//! files named `lost-…` hold how many spans a process could not deliver.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -28,13 +29,24 @@ impl Notes {
     /// Prints what is new: of many processes with the same trouble, once.
     pub fn tell(&mut self) {
         let Ok(files) = std::fs::read_dir(&self.directory) else { return };
-        for file in files.flatten().take(MAX_NOTES) {
+        for file in files.flatten().filter(|file| !is_count(&file.file_name())).take(MAX_NOTES) {
             let text = read(&file.path()).unwrap_or_default();
             if self.said.len() < MAX_NOTES && !text.is_empty() && self.said.insert(text.clone()) {
                 say(&format!("warning: {text}"));
             }
         }
     }
+
+    /// Spans that were not delivered, of all processes that said so.
+    pub fn lost(&self) -> u64 {
+        let files = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let counts = files.filter(|file| is_count(&file.file_name())).filter_map(|file| read(&file.path()).ok());
+        counts.filter_map(|count| count.parse::<u64>().ok()).fold(0, u64::saturating_add)
+    }
+}
+
+fn is_count(name: &std::ffi::OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"lost-")
 }
 
 fn read(path: &std::path::Path) -> std::io::Result<String> {

@@ -118,16 +118,19 @@ fn page_of(endpoint: &Endpoint, shared: Option<&Path>) -> Option<String> {
     })
 }
 
-struct Shared {
-    lease: File,
-    page: String,
+/// The server that this user's runs share.
+pub struct Shared {
+    pub lease: File,
+    pub page: String,
     otlp_port: u16,
 }
 
 impl Shared {
+    /// Finds or starts it.
+    ///
     /// # Errors
     /// When it does not start, or this user's Spanwise listens elsewhere.
-    fn ensure(directory: &Path, endpoint: &Endpoint) -> anyhow::Result<Shared> {
+    pub fn ensure(directory: &Path, endpoint: &Endpoint) -> anyhow::Result<Shared> {
         let path = directory.join("run.start");
         let starting = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
         // Runs that start together: one of them starts the server.

@@ -46,7 +46,9 @@ fn spans(traces: &[Json]) -> u64 {
 /// Waits until no more spans come in, and prints to standard error.
 pub fn print(page: &str, run_id: &str, started: u64, data_dir: Option<&Path>) {
     let deadline = Instant::now() + WAIT;
-    let mut found = traces(page, run_id).unwrap_or_default();
+    let Some(mut found) = traces(page, run_id) else {
+        return super::say(&format!("warning: the Spanwise at http://{page}/ does not answer any more"));
+    };
     loop {
         std::thread::park_timeout(POLL);
         let next = traces(page, run_id).unwrap_or_default();

@@ -8,7 +8,7 @@ use crate::harness::{Server, config, hex, otlp, request, span, spanwise, text, t
 use opentelemetry_proto::tonic::trace::v1::Span;
 
 fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+    Path::new("../..").join(path)
 }
 
 /// Imports a file into a fresh directory and asks for its findings.

@@ -36,10 +36,9 @@ const BANNED: &[(&str, &str)] = &[
 ];
 
 fn packages() -> Vec<Json> {
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--offline", "--locked", "--filter-platform", "x86_64-unknown-linux-gnu"])
-        .args(["--format-version", "1", "--manifest-path", manifest])
+        .args(["--format-version", "1", "--manifest-path", "Cargo.toml"])
         .output()
         .unwrap();
     let metadata: Json = serde_json::from_slice(&output.stdout)

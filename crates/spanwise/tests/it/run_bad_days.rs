@@ -136,6 +136,50 @@ fn a_server_that_dies_costs_only_spans() {
     }
 }
 
+/// Somebody kills the shared server: a run that sends to it starts it again at the same address.
+#[test]
+fn a_shared_server_that_dies_is_started_again() {
+    let home = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let words = ["--endpoint", &format!("http://127.0.0.1:{port}"), "--", "node", "audit.cjs"];
+    let mut run = Run::start(&mut command(home.path(), &words));
+    let audit = run.port();
+    let lock = std::fs::read_to_string(home.path().join("share/spanwise/lock")).unwrap();
+    let holder: serde_json::Value = serde_json::from_str(&lock).unwrap();
+    assert!(Command::new("kill").args(["-9", &holder["pid"].to_string()]).status().unwrap().success());
+    run.wait_for("a new server", |line| line.contains("was started again: http://").then_some(()));
+    assert_eq!(get(audit, "/", &[]), (200, "noted".to_owned()));
+    run.signal("TERM");
+    let (status, _, err) = run.end();
+    assert_eq!(status, Some(143), "{err}");
+    assert!(err.contains("1 span in 1 trace") && err.contains("spanwise-test-programs GET"), "{err}");
+}
+
+/// What could not be delivered is counted, and told at the end.
+#[test]
+fn spans_that_are_lost_are_counted() {
+    let home = tempfile::tempdir().unwrap();
+    for program in ["venv/bin/python stock.py", "node audit.cjs"] {
+        let server = Server::start(&home.path().join("data"), &[]);
+        let endpoint = endpoint(&server);
+        let script = format!("exec {program}");
+        let mut run = Run::start(&mut command(home.path(), &["--endpoint", &endpoint, "--", "sh", "-c", &script]));
+        let port = run.port();
+        server.kill();
+        for _ in 0..7 {
+            assert_eq!(get(port, "/slow", &[]).0, 200);
+        }
+        run.signal("TERM");
+        let (status, _, err) = run.end();
+        assert_eq!(status, Some(143), "{err}");
+        // One of the command itself.
+        assert!(
+            err.contains("warning: 7 spans were not delivered") && err.contains("the span of the command"),
+            "{err}"
+        );
+    }
+}
+
 /// No home directory to write to: agents, data and hooks find another place, or are done without.
 #[test]
 fn a_home_that_cannot_be_written() {

@@ -137,7 +137,7 @@ pub fn rust_shop() -> PathBuf {
         other => other,
     };
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    cargo.current_dir("../..");
     cargo.args(["build", "--quiet", "--locked", "--profile", profile, "-p", "rust-shop", "--features", "full"]);
     must(cargo.arg("--target-dir").arg(built.parent().unwrap()));
     built.join("rust-shop")

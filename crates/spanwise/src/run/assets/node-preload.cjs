@@ -56,11 +56,51 @@ function start() {
   sdk.start();
   if (isBounded) delete process.env[timeout];
   hookModules(agent, instrumentations);
+  const lost = countLost(sdk);
   let stopped;
   const stop = () => (stopped ??= Promise.resolve(sdk.shutdown()).catch(() => {}));
   process.once('beforeExit', stop);
-  process.once('exit', () => sendRest(from, sdk));
-  if (isMainThread) keepSignals(stop, sdk);
+  process.once('exit', () => {
+    lost.count += sendRest(from, sdk);
+    lost.tell();
+  });
+  if (isMainThread) keepSignals(stop, sdk, lost);
+}
+
+function waiting(sdk) {
+  return sdk._tracerProvider?._activeSpanProcessor?._spanProcessors || [];
+}
+
+// What is not delivered is counted, for `spanwise run`.
+function countLost(sdk) {
+  const directory = process.env.SPANWISE_RUN_NOTES;
+  const lost = { count: 0, unanswered: 0, tell() {} };
+  if (!directory) return lost;
+  lost.tell = () => {
+    try {
+      const name = `lost-node-${process.pid}`;
+      if (lost.count > 0) require('node:fs').writeFileSync(path.join(directory, name), String(lost.count));
+    } catch {
+      // Nobody listens.
+    }
+  };
+  for (const one of waiting(sdk).filter((one) => one._exporter && one._addToBuffer)) {
+    const send = one._exporter.export.bind(one._exporter);
+    one._exporter.export = (spans, done) => {
+      lost.unanswered += spans.length;
+      send(spans, (result) => {
+        lost.unanswered -= spans.length;
+        if (result.code !== 0) lost.count += spans.length;
+        done(result);
+      });
+    };
+    const add = one._addToBuffer.bind(one);
+    one._addToBuffer = (span) => {
+      if (one._finishedSpans.length >= one._maxQueueSize) lost.count += 1;
+      add(span);
+    };
+  }
+  return lost;
 }
 
 // ES modules: only what an instrumentation asked for is wrapped, so that nothing else can break.
@@ -72,7 +112,7 @@ function hookModules(agent, instrumentations) {
 }
 
 // A program without a handler ends by the signal, as it would without us, after at most two seconds for its last spans.
-function keepSignals(stop, sdk) {
+function keepSignals(stop, sdk, lost) {
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) {
     let seen = false;
     const onSignal = () => {
@@ -83,6 +123,8 @@ function keepSignals(stop, sdk) {
         return;
       }
       const end = () => {
+        lost.count += lost.unanswered + waiting(sdk).reduce((sum, one) => sum + (one._finishedSpans?.length || 0), 0);
+        lost.tell();
         process.removeListener(signal, onSignal);
         process.kill(process.pid, signal);
       };
@@ -95,14 +137,13 @@ function keepSignals(stop, sdk) {
 }
 
 // `process.exit()` and uncaught errors leave no time for asynchronous work: what is still queued is sent by a process
-// of its own, for which this one waits at most two seconds.
+// of its own, for which this one waits at most two seconds. Answers how many were not delivered.
 function sendRest(from, sdk) {
   try {
-    const processors = sdk._tracerProvider?._activeSpanProcessor?._spanProcessors || [];
-    const spans = processors.flatMap((one) => one._finishedSpans || []);
+    const spans = waiting(sdk).flatMap((one) => one._finishedSpans || []);
     const protocol = process.env.OTEL_EXPORTER_OTLP_TRACES_PROTOCOL || process.env.OTEL_EXPORTER_OTLP_PROTOCOL;
-    if (spans.length === 0 || probing || (protocol && protocol !== 'http/protobuf')) return;
-    if (!['otlp', undefined, ''].includes(process.env.OTEL_TRACES_EXPORTER)) return;
+    if (spans.length === 0 || probing || (protocol && protocol !== 'http/protobuf')) return spans.length;
+    if (!['otlp', undefined, ''].includes(process.env.OTEL_TRACES_EXPORTER)) return 0;
     const { ProtobufTraceSerializer } = from('@opentelemetry/otlp-transformer');
     const body = ProtobufTraceSerializer.serializeRequest(spans);
     const base = process.env.OTEL_EXPORTER_OTLP_ENDPOINT || 'http://127.0.0.1:4318';
@@ -115,13 +156,15 @@ function sendRest(from, sdk) {
     }
     const send = `const [url, headers] = JSON.parse(process.env.SPANWISE_SEND); const body = require('fs').readFileSync(0);
 const request = require(url.startsWith('https:') ? 'https' : 'http').request(url, { method: 'POST', headers });
-request.on('error', () => {}); request.end(body);`;
+request.on('response', (answer) => { process.exitCode = answer.statusCode === 200 ? 0 : 1; answer.resume(); });
+request.on('error', () => { process.exitCode = 1; }); request.end(body);`;
     const env = { ...process.env, NODE_OPTIONS: '', SPANWISE_SEND: JSON.stringify([url, headers]) };
-    require('node:child_process').spawnSync(process.execPath, ['-e', send], {
+    const sent = require('node:child_process').spawnSync(process.execPath, ['-e', send], {
       input: body, env, timeout: 2000, stdio: ['pipe', 'ignore', 'ignore'],
     });
+    return sent.status === 0 ? 0 : spans.length;
   } catch {
-    // Too late to tell anybody.
+    return 0;
   }
 }
 

@@ -153,14 +153,80 @@ def _django_later():
     wrapt.register_post_import_hook(patch, "django.core.handlers.base")
 
 
-def _finish():
-    """Sends what has ended, for at most two seconds, and stops; the SDK alone would try for half a minute."""
+def _batches():
+    """What spans wait in until they are sent."""
     from opentelemetry import trace
 
     provider = trace.get_tracer_provider()
     processors = getattr(getattr(provider, "_active_span_processor", None), "_span_processors", ())
-    for batch in filter(None, (getattr(processor, "_batch_processor", None) for processor in processors)):
+    return [batch for batch in (getattr(processor, "_batch_processor", None) for processor in processors) if batch]
+
+
+class _Lost:
+    """Counts what is not delivered, for `spanwise run`."""
+
+    def __init__(self, batch):
+        from opentelemetry.sdk.trace.export import SpanExportResult
+
+        self.count, self.sending, self.is_over, self.pid = 0, 0, False, os.getpid()
+        export, emit = batch._exporter.export, batch.emit
+
+        def counted_export(spans):
+            result, self.sending = None, len(spans)
+            try:
+                result = export(spans)
+            finally:
+                if result is not SpanExportResult.SUCCESS and not self.is_over:
+                    self.add(len(spans))
+                    self.tell()
+                self.sending = 0
+            return result
+
+        def counted_emit(span):
+            if len(batch._queue) == batch._max_queue_size:
+                self.add(1)
+            emit(span)
+
+        batch._exporter.export, batch.emit = counted_export, counted_emit
+
+    def add(self, count):
+        if self.pid != os.getpid():
+            self.count, self.pid = 0, os.getpid()
+        self.count += count
+
+    def end(self, batch):
+        """What waits or is under way now will not arrive."""
+        if self.is_over:
+            return
+        batch._worker_thread.join(0.5)
+        self.is_over = True
+        self.add(len(batch._queue) + self.sending)
+        self.tell()
+
+    def tell(self):
+        if self.count > 0 and self.pid == os.getpid():
+            try:
+                with open(os.path.join(os.environ["SPANWISE_RUN_NOTES"], "lost-python-%d" % self.pid), "w") as file:
+                    file.write(str(self.count))
+            except (KeyError, OSError):
+                pass  # Nobody listens.
+
+
+_LOST = {}
+
+
+def _count_lost():
+    if os.path.isdir(os.environ.get("SPANWISE_RUN_NOTES", "")):
+        for batch in _batches():
+            _LOST[batch] = _Lost(batch)
+
+
+def _finish():
+    """Sends what has ended, for at most two seconds, and stops; the SDK alone would try for half a minute."""
+    for batch in _batches():
         batch.shutdown(timeout_millis=2000)
+        if batch in _LOST:
+            _LOST[batch].end(batch)
 
 
 def _keep_signal():
@@ -267,6 +333,7 @@ if os.environ.get("SPANWISE_PROBE") != "1":
                 if _words[0] == "-m" and _words[1] not in _known:
                     # Python warns of a module that was imported before it is run.
                     sys.modules.pop(_words[1], None)
+                _count_lost()
                 # Before the SDK's own, which was registered earlier.
                 atexit.register(_finish)
                 _keep_signal()

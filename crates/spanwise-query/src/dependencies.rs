@@ -1,15 +1,16 @@
-//! Which service calls which, counted over whole traces.
+//! Which service calls which, from the counts of minutes.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use spanwise_insight::minutes::{Bounds, Key, Kind, Minutes, NOBODY, NodeKind, OTHER, minute_of};
+use spanwise_insight::names::Names;
+use spanwise_insight::sketch::unfixed;
 use spanwise_store::block::BlockError;
+use spanwise_store::sketches::{Asked, window::collect};
 use spanwise_store::snapshot::Snapshot;
-use spanwise_wire::view;
 
 use crate::search::Budget;
-use crate::trace_view::TraceView;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
@@ -29,46 +30,29 @@ pub struct Dependencies {
     pub complete: bool,
 }
 
-/// Counts the spans whose parent belongs to another service, in traces that started in the window. Blocks on the disk.
+/// Counts the spans whose parent belongs to another service, by their minutes: those of the window that it touches. Blocks
+/// on the disk.
 ///
 /// # Errors
 /// When a block cannot be read.
 pub fn dependencies(snapshot: &Snapshot, from: u64, to: u64, budget: &Budget) -> Result<Dependencies, BlockError> {
     let started = Instant::now();
-    let mut counts: BTreeMap<(String, String), (f64, f64)> = BTreeMap::new();
-    let mut spans = 0u64;
-    let mut complete = true;
-    for trace in snapshot.traces(from, to)? {
-        let trace = trace?;
-        spans += trace.len_spans() as u64;
-        if budget.cancelled.load(Ordering::Relaxed) || started.elapsed() > budget.time || spans > budget.spans {
-            complete = false;
-            break;
-        }
-        let view = TraceView::of(&trace);
-        if !(from..=to).contains(&view.start_unix_nano) {
-            continue;
-        }
-        let service = |place: usize| view::service_name(trace.piece(place).resource).unwrap_or("unknown_service");
-        for (place, parent) in view.shape().parent.iter().enumerate() {
-            let Some(parent) = parent.map(service) else { continue };
-            let child = service(place);
-            if parent != child {
-                let failed = trace.spans().get(place).is_some_and(|span| span.status == 2);
-                let counts = counts.entry((parent.to_owned(), child.to_owned())).or_default();
-                let weight = view.span_weight(place);
-                counts.0 += weight;
-                counts.1 += if failed { weight } else { 0.0 };
-            }
-        }
-    }
-    let calls = counts.into_iter().map(|((parent, child), (count, errors))| Call {
-        parent,
-        child,
-        count: count.round() as u64,
-        errors: errors.round() as u64,
+    let is_over = || budget.cancelled.load(Ordering::Relaxed) || started.elapsed() > budget.time;
+    let kinds = [Kind::Service, Kind::Edge];
+    let asked = Asked { kinds: &kinds, minutes: minute_of(from)..=minute_of(to), is_together: true };
+    let (mut names, mut minutes) = (Names::default(), Minutes::new(Bounds::ANSWER));
+    let complete = collect(snapshot, &asked, &mut names, &mut minutes, &is_over)? && !minutes.is_bounded();
+    let service = NodeKind::Service.code(None);
+    let is_call = |key: &Key| key.kind == Kind::Edge && key.c == service && ![NOBODY, OTHER].contains(&key.a);
+    let calls = minutes.cells().filter(|(key, cell)| is_call(key) && cell.seen > 0).map(|(key, cell)| Call {
+        parent: names.text(key.a).to_owned(),
+        child: names.text(key.b).to_owned(),
+        count: cell.count().round() as u64,
+        errors: unfixed(cell.errors).max(0.0).round() as u64,
     });
-    Ok(Dependencies { calls: calls.collect(), complete })
+    let mut calls: Vec<Call> = calls.collect();
+    calls.sort_by(|a, b| (&a.parent, &a.child).cmp(&(&b.parent, &b.child)));
+    Ok(Dependencies { calls, complete })
 }
 
 #[cfg(test)]
@@ -87,7 +71,9 @@ mod tests {
                 found.calls.into_iter().map(call).collect::<Vec<_>>()
             };
             assert_eq!(of(0, 60), ["gateway cart 1", "gateway late 1"]);
-            assert_eq!(of(5, 60), ["gateway late 1"]);
+            // Whole minutes.
+            assert_eq!(of(5, 10), ["gateway cart 1", "gateway late 1"]);
+            assert!(of(60, 120).is_empty());
         }
     }
 }

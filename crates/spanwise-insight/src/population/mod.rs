@@ -65,8 +65,9 @@ pub struct Insights {
     pub not_enough_data: Vec<NotEnoughData>,
 }
 
-/// Traces that are looked at together; beyond it, a share of them drawn by trace id.
-pub const MOST_TRACES: usize = 200_000;
+/// Traces that are looked at together; beyond it, a share of them drawn by trace id: as many as give an answer within a
+/// second.
+pub const MOST_TRACES: usize = 50_000;
 
 /// Traces of one entry point that are looked at of one minute; beyond it, half of them, or a quarter, and so on.
 pub const MOST_PER_MINUTE: u32 = 2048;
@@ -130,6 +131,8 @@ pub struct Population {
     most: usize,
     /// Where rows were left out before they came here.
     thinned: FxHashMap<EntryMinute, u32>,
+    /// How many traces of an entry point all of them stand for, where that was counted.
+    totals: FxHashMap<Operation, f64>,
 }
 
 impl Default for Population {
@@ -159,14 +162,39 @@ struct View<'a> {
 impl Population {
     /// With another bound than [`MOST_TRACES`].
     pub fn with_bound(most: usize) -> Self {
-        let (names, rows, thinned) = Default::default();
-        Self { names, rows, traces: 0, spans: 0, left_out: 0, most: most.max(1), thinned }
+        let (names, rows, thinned, totals) = Default::default();
+        Self { names, rows, traces: 0, spans: 0, left_out: 0, most: most.max(1), thinned, totals }
     }
 
     /// Of these traces, rows below the level do not come.
     pub fn thin(&mut self, of: EntryMinute, level: u32) {
         let known = self.thinned.entry(of).or_default();
         *known = level.max(*known);
+    }
+
+    /// Not all rows may be looked at.
+    pub fn is_sampled(&self) -> bool {
+        self.left_out != 0 || !self.thinned.is_empty() || self.rows.len() > MOST_PER_MINUTE as usize
+    }
+
+    /// So many traces there were of an entry point: where not all of them are looked at, those that are stand for these.
+    pub fn total(&mut self, of: Operation, traces: f64) {
+        self.totals.insert(of, traces);
+    }
+
+    /// Makes the rows of each entry point weigh as much as all of its traces.
+    fn weigh(&mut self) {
+        let mut sums: FxHashMap<Operation, f64> = FxHashMap::default();
+        for row in &self.rows {
+            *sums.entry(row.entry).or_default() += row.weight;
+        }
+        for row in &mut self.rows {
+            if let (Some(total), Some(sum)) = (self.totals.get(&row.entry), sums.get(&row.entry))
+                && *sum > 0.0
+            {
+                row.weight *= (total / sum).max(1.0);
+            }
+        }
     }
 
     /// Leaves out rows beyond [`MOST_PER_MINUTE`]; those that stay stand for them. Whether all stayed.
@@ -248,6 +276,10 @@ impl Population {
         let is_whole = self.thin_out();
         // Order of arrival must not show.
         self.rows.sort_by_key(|row| (row.start_unix_nano, row.trace_id));
+        let complete = is_whole && self.left_out == 0;
+        if !complete {
+            self.weigh();
+        }
         let view = View::new(&self.names, &self.rows, false);
         let mut findings = repeats::find(&view);
         findings.extend(hidden::find(&view));
@@ -256,7 +288,6 @@ impl Population {
         findings.extend(misattributed::find(&view));
         sort(&mut findings);
         let not_enough_data = view.not_enough_data();
-        let complete = is_whole && self.left_out == 0;
         Insights { traces: self.traces, spans: self.spans, complete, findings, not_enough_data }
     }
 }

@@ -10,7 +10,7 @@ use crate::row::{Name, Operation};
 use crate::thresholds;
 
 /// What requests may have in common.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Trait {
     Attribute(Name, Name),
     /// A call that the others do not make.
@@ -36,7 +36,7 @@ struct Usual {
 
 pub fn find(view: &View<'_>) -> Vec<Finding> {
     let mut usual: BTreeMap<Operation, Usual> = BTreeMap::new();
-    let mut tested: Vec<Cohort> = Vec::new();
+    let (mut tested, mut p_values): (Vec<Cohort>, Vec<f64>) = Default::default();
     for (entry, rows) in &view.entries {
         if rows.len() < thresholds::RARE_SEEN {
             continue;
@@ -44,19 +44,16 @@ pub fn find(view: &View<'_>) -> Vec<Finding> {
         let median_ms = view.median(rows.iter().map(|row| (*row, duration_ms(view, *row))));
         if median_ms > 0.0 {
             usual.insert(*entry, Usual { median_ms, traces: view.traces(rows) });
-            tested.extend(cohorts(view, *entry, rows, median_ms));
+            cohorts(view, *entry, rows, median_ms, &mut tested, &mut p_values);
         }
     }
     // All entry points are searched, so all candidates count together.
-    let p_values: Vec<f64> = tested.iter().map(|cohort| cohort.p_value).collect();
     let bound = statistics::discovery_bound(&p_values, thresholds::FALSE_DISCOVERY_RATE);
     let mut explaining: Vec<Cohort> = tested
         .into_iter()
         .filter(|cohort| {
             let usual_ms = usual.get(&cohort.entry).map_or(f64::INFINITY, |usual| usual.median_ms);
-            cohort.p_value <= bound
-                && cohort.slow as f64 >= cohort.members.len() as f64 * thresholds::RARE_PRECISION
-                && cohort.median_ms(view) >= thresholds::TIMES_SLOWER * usual_ms
+            cohort.p_value <= bound && cohort.median_ms(view) >= thresholds::TIMES_SLOWER * usual_ms
         })
         .collect();
     // What explains most comes first; of equals an attribute before a branch, the shorter key before the longer.
@@ -79,48 +76,90 @@ fn duration_ms(view: &View<'_>, row: usize) -> f64 {
     view.rows[row].duration_ns as f64 / 1e6
 }
 
-/// Everything rare that requests of an entry point have in common, with how likely it is that slow ones gather there by
-/// chance.
-fn cohorts(view: &View<'_>, entry: Operation, rows: &[usize], median_ms: f64) -> Vec<Cohort> {
+/// How many requests have something in common.
+#[derive(Default)]
+struct Common {
+    members: usize,
+    slow: usize,
+    adjusted: f64,
+}
+
+/// Adds to `tested` everything rare that requests of an entry point have in common and that most of those are slow
+/// with, and to `p_values` of everything rare how likely it is that slow ones gather there by chance.
+fn cohorts(
+    view: &View<'_>,
+    entry: Operation,
+    rows: &[usize],
+    median_ms: f64,
+    tested: &mut Vec<Cohort>,
+    p_values: &mut Vec<f64>,
+) {
     let is_slow = |row: usize| duration_ms(view, row) >= thresholds::TIMES_SLOWER * median_ms;
     let slow = rows.iter().filter(|row| is_slow(**row)).count();
     if slow < thresholds::AFFECTED {
-        return Vec::new();
+        return;
     }
     let all = view.traces(rows).adjusted;
-    let mut members: BTreeMap<Trait, Vec<usize>> = BTreeMap::new();
-    let mut numbers: FxHashMap<Name, FxHashSet<Name>> = FxHashMap::default();
+    let traits = |row: usize| {
+        let row = &view.rows[row];
+        let attributes = row.attributes.iter().map(|(key, value)| Trait::Attribute(*key, *value));
+        attributes.chain(row.branches.iter().map(|(operation, _)| Trait::Branch(*operation)))
+    };
+    let mut found: FxHashMap<Trait, Common> = FxHashMap::default();
     for number in rows {
-        let row = &view.rows[*number];
-        for (key, value) in &row.attributes {
-            members.entry(Trait::Attribute(*key, *value)).or_default().push(*number);
-            if view.text(*value).parse::<f64>().is_ok() {
-                numbers.entry(*key).or_default().insert(*value);
-            }
-        }
-        for (operation, _) in &row.branches {
-            members.entry(Trait::Branch(*operation)).or_default().push(*number);
+        let (is_slow, adjusted) = (is_slow(*number), view.rows[*number].weight);
+        for what in traits(*number) {
+            let common = found.entry(what).or_default();
+            common.members += 1;
+            common.slow += usize::from(is_slow);
+            common.adjusted += adjusted;
         }
     }
     // Many different numbers are sizes: that large requests take long is another finding's to say.
+    let is_number = |name: Name| view.text(name).parse::<f64>().is_ok();
+    let mut numbers: FxHashMap<Name, usize> = FxHashMap::default();
+    for what in found.keys() {
+        if let Trait::Attribute(key, value) = what
+            && is_number(*value)
+        {
+            *numbers.entry(*key).or_default() += 1;
+        }
+    }
     let is_size = |what: &Trait| match what {
         Trait::Attribute(key, value) => {
-            numbers.get(key).is_some_and(|values| values.len() > thresholds::RARE_NUMBERS && values.contains(value))
+            numbers.get(key).is_some_and(|values| *values > thresholds::RARE_NUMBERS) && is_number(*value)
         }
         Trait::Branch(_) => false,
     };
     let rate = slow as f64 / rows.len() as f64;
-    let rare = members.into_iter().filter(|(what, members)| {
-        members.len() >= thresholds::AFFECTED
-            && view.traces(members).adjusted <= all * thresholds::RARE_SHARE
-            && !is_size(what)
-    });
-    rare.map(|(what, members)| {
+    let mut members: FxHashMap<Trait, Vec<usize>> = FxHashMap::default();
+    for (what, common) in &found {
+        let is_rare = common.members >= thresholds::AFFECTED && common.adjusted <= all * thresholds::RARE_SHARE;
+        if !is_rare || is_size(what) {
+            continue;
+        }
+        p_values.push(statistics::binomial_tail(common.slow, common.members, rate));
+        if common.slow as f64 >= common.members as f64 * thresholds::RARE_PRECISION {
+            members.insert(*what, Vec::with_capacity(common.members));
+        }
+    }
+    if !members.is_empty() {
+        for number in rows {
+            for what in traits(*number) {
+                if let Some(members) = members.get_mut(&what) {
+                    members.push(*number);
+                }
+            }
+        }
+    }
+    let of_cohort = |(what, members): (Trait, Vec<usize>)| {
         let slow = members.iter().filter(|row| is_slow(**row)).count();
         let p_value = statistics::binomial_tail(slow, members.len(), rate);
         Cohort { entry, what, members, slow, p_value }
-    })
-    .collect()
+    };
+    let first = tested.len();
+    tested.extend(members.into_iter().map(of_cohort));
+    tested[first..].sort_unstable_by_key(|cohort| cohort.what);
 }
 
 /// The same behind several entry points is one problem: the same branch takes the time, and nothing says that it does

@@ -229,6 +229,33 @@ fn the_order_of_arrival_does_not_show_and_a_sample_says_so() {
 }
 
 #[test]
+fn traces_that_are_looked_at_stand_for_all_that_were_counted() {
+    let looped = |number: u64| {
+        let mut b = Builder::new(number);
+        let root = b.span(0, "shop", SpanKind::Server, "GET /cart", 0, 100);
+        for at in 0..10 + number % 5 {
+            let statement = format!("SELECT name FROM items WHERE id = {at}");
+            b.sql(root, "shop", &statement, at * 7, at * 7 + 6);
+        }
+        b.trace
+    };
+    let mut population = Population::with_bound(100);
+    let healthy = |number| match number % 2 {
+        0 => looped(number),
+        _ => healthy(number),
+    };
+    (0..400).for_each(|number| population.add(&healthy(number)));
+    for (service, traces) in [("shop", 200.0), ("gateway", 200.0)] {
+        let [service, operation] = [service, "GET /cart"].map(|text| population.names_mut().number(text));
+        population.total(Operation { service, operation }, traces);
+    }
+    let result = population.finish();
+    let finding = &result.findings[0];
+    assert_eq!((finding.kind, finding.traces_affected, finding.traces_seen), ("n_plus_one", 200, 200));
+    assert!((finding.cost.total_ms / (200.0 * finding.cost.typical_ms) - 1.0).abs() < 0.01, "{:?}", finding.cost);
+}
+
+#[test]
 fn what_is_looked_at_of_a_busy_minute_does_not_depend_on_how_it_came() {
     let ids: Vec<TraceId> = (1..20_000u128)
         .map(|n| TraceId(n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes()))

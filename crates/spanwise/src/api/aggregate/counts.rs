@@ -88,7 +88,7 @@ impl Counts {
 /// Every answer needs these for its totals.
 const TOTALS: [Kind; 2] = [Kind::Service, Kind::Entry];
 
-fn counts(snapshot: &Snapshot, asked: Window, kinds: &[Kind], budget: &Budget) -> Result<Counts, ApiError> {
+pub fn counts(snapshot: &Snapshot, asked: Window, kinds: &[Kind], budget: &Budget) -> Result<Counts, ApiError> {
     let started = Instant::now();
     let kinds: Vec<Kind> = TOTALS.iter().chain(kinds).copied().collect();
     let minutes = minute_of(asked.from)..=minute_of(asked.to);
@@ -106,13 +106,12 @@ fn counts(snapshot: &Snapshot, asked: Window, kinds: &[Kind], budget: &Budget) -
 }
 
 impl App {
-    /// Answers from the counts of these kinds; `key` names everything that the answer depends on beside the window.
-    pub async fn counted(
+    /// An answer over a window that may serve again; `key` names everything that it depends on beside the window.
+    pub async fn answered(
         &self,
         key: String,
         window: Window,
-        kinds: &'static [Kind],
-        answer: impl FnOnce(&Counts) -> Json + Send + 'static,
+        work: impl FnOnce(&Snapshot, &Budget) -> Result<Json, ApiError> + Send + 'static,
     ) -> Answer {
         let spans_stored = self.store.snapshot().spans();
         let key = format!("{key} {} {}", window.from, window.to);
@@ -121,9 +120,20 @@ impl App {
         }
         let budget = Budget { time: READING, ..Budget::default() };
         let _cancel = CancelOnDrop(Arc::clone(&budget.cancelled));
-        let json = self.blocking(move |snapshot| Ok(answer(&counts(&snapshot, window, kinds, &budget)?))).await?;
+        let json = self.blocking(move |snapshot| work(&snapshot, &budget)).await?;
         self.answers.keep(key, spans_stored, json.clone());
         Ok(axum::Json(json))
+    }
+
+    /// Answers from the counts of these kinds.
+    pub async fn counted(
+        &self,
+        key: String,
+        window: Window,
+        kinds: &'static [Kind],
+        answer: impl FnOnce(&Counts) -> Json + Send + 'static,
+    ) -> Answer {
+        self.answered(key, window, move |snapshot, budget| Ok(answer(&counts(snapshot, window, kinds, budget)?))).await
     }
 }
 

@@ -1,17 +1,30 @@
 //! `GET /api/spanwise/entry?service=&operation=`: where the time of one entry point goes: the critical path of its
 //! ordinary requests and of its slowest, each as a tree of calls that adds up to the group's mean duration, and the
-//! shapes its traces have.
+//! shapes its traces have. Traces and shapes are counted by the minute; the trees are those of some traces, drawn by
+//! trace id.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use axum::extract::{Query, State};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
+use spanwise_insight::calls::{Call, call};
+use spanwise_insight::minutes::{Cell, Kind};
 use spanwise_insight::row::{Names, trace_row};
-use spanwise_model::SpanKind;
+use spanwise_insight::sketch::unfixed;
+use spanwise_insight::trace_facts;
+use spanwise_insight::weight::TraceWeight;
+use spanwise_model::{SpanKind, TraceId};
+use spanwise_query::Budget;
+use spanwise_store::Snapshot;
+use spanwise_store::facts::shapes::{Wanted, draw_of};
+use spanwise_wire::decode_trace;
 
-use super::weighted::{Counted, Durations};
-use super::{Aggregate, Answer, Read, Seen, WindowParameters, ms, ms_of};
+use super::counts::{Counts, counts};
+use super::weighted::Durations;
+use super::{Answer, Seen, Window, WindowParameters, ms, ms_of};
 use crate::api::{ApiError, App};
 
 #[derive(Debug, Deserialize)]
@@ -30,11 +43,13 @@ pub async fn answer(State(app): State<App>, Query(parameters): Query<Parameters>
     }
     let window = app.window(&WindowParameters { from: parameters.from, to: parameters.to })?;
     let key = format!("entry {:?} {:?}", parameters.service, parameters.operation);
-    app.aggregate(key, window, Entry::new(parameters.service, parameters.operation)).await
+    let entry = Entry::new(parameters.service, parameters.operation);
+    app.answered(key, window, move |snapshot, budget| read(snapshot, window, budget, entry)).await
 }
 
-/// Traces kept of one entry point, and places in its tree of calls; what comes beyond is left out, and said.
-const TRACES: usize = 20_000;
+/// Traces that the trees are made of.
+const TRACES: usize = 1_000;
+/// Places in a tree of calls; what comes beyond is left out, and said.
 const PLACES: usize = 20_000;
 /// Traces below which a group says nothing.
 const ENOUGH: usize = 5;
@@ -57,16 +72,13 @@ struct Kept {
     duration_ns: u64,
     /// How many traces it stands for.
     weight: f64,
-    failed: bool,
     id: String,
     /// Place, time on the critical path that nothing deeper explains, spans.
     times: Vec<(u32, u64, u32)>,
 }
 
-#[derive(Default)]
+/// What a shape looks like.
 struct Shape {
-    durations: Vec<(u64, f64)>,
-    errors: f64,
     example: String,
     picture: Vec<Json>,
 }
@@ -80,6 +92,9 @@ pub struct Entry {
     shapes: BTreeMap<u64, Shape>,
     names: Names,
     left_out: bool,
+    /// Which share of the traces is read.
+    share: f64,
+    is_read: bool,
 }
 
 impl Entry {
@@ -93,6 +108,8 @@ impl Entry {
             shapes: BTreeMap::new(),
             names: Names::default(),
             left_out: false,
+            share: 1.0,
+            is_read: true,
         }
     }
 
@@ -139,6 +156,7 @@ impl Entry {
             return json!({"traces": group.len(), "need": ENOUGH, "nodes": []});
         }
         let count: f64 = group.iter().map(|kept| kept.weight).sum();
+        let in_all = (count / self.share).round() as u64;
         let mut own = vec![0.0f64; self.places.len()];
         let mut spans = vec![0.0f64; self.places.len()];
         for kept in group {
@@ -183,7 +201,7 @@ impl Entry {
         let sum: f64 = group.iter().map(|kept| kept.duration_ns as f64 * kept.weight).sum();
         let examples: Vec<&str> = group.iter().rev().take(5).map(|kept| kept.id.as_str()).collect();
         json!({
-            "traces": count.round() as u64, "traces_seen": group.len(), "mean_ms": mean_ms(sum), "nodes": nodes, "examples": examples,
+            "traces": in_all, "traces_seen": group.len(), "mean_ms": mean_ms(sum), "nodes": nodes, "examples": examples,
             "from_ms": ms(group.first().map_or(0, |kept| kept.duration_ns)),
             "to_ms": ms(group.last().map_or(0, |kept| kept.duration_ns)),
         })
@@ -210,34 +228,44 @@ fn picture(seen: &Seen<'_>, root: usize) -> Vec<Json> {
     lines
 }
 
-impl Aggregate for Entry {
-    fn add(&mut self, seen: &Seen<'_>) {
+impl Entry {
+    /// Looks at a trace; it is one of those that the trees are made of, where it stands for so many that were not drawn,
+    /// or only shows its shape.
+    fn add(&mut self, seen: &Seen<'_>, stands_for: Option<f64>) {
         let Some(root) = seen.facts.root else { return };
         if seen.service(root) != self.service || seen.calls[root].operation != self.operation {
             return;
         }
-        if self.kept.len() >= TRACES {
-            self.left_out = true;
-            return;
-        }
         let id = seen.trace.spans[root].span.trace_id.to_string();
-        let failed = seen.facts.error_count > 0;
-        let duration_ns = seen.facts.duration_ns;
-        let weight = seen.weight.count;
         if let Some(row) = trace_row(seen.trace, &mut self.names) {
-            let shape = self.shapes.entry(row.shape).or_default();
-            if shape.example.is_empty() {
-                shape.example.clone_from(&id);
-                shape.picture = picture(seen, root);
-            }
-            shape.durations.push((duration_ns, weight));
-            shape.errors += if failed { weight } else { 0.0 };
+            self.shapes.entry(row.shape).or_insert_with(|| Shape { example: id.clone(), picture: picture(seen, root) });
         }
-        let times = self.times(seen, root);
-        self.kept.push(Kept { duration_ns, weight, failed, id, times });
+        if let Some(stands_for) = stands_for {
+            let times = self.times(seen, root);
+            self.kept.push(Kept {
+                duration_ns: seen.facts.duration_ns,
+                weight: seen.weight.count * stands_for,
+                id,
+                times,
+            });
+        }
     }
 
-    fn finish(mut self, read: &Read) -> Json {
+    /// The counts of the entry point and of its shapes, the most harmful first: how much longer than the median their
+    /// traces take, in all.
+    fn counted<'a>(&self, counts: &'a Counts) -> (Cell, Vec<(u64, &'a Cell, f64)>) {
+        let is_own = |a, b| counts.text(a) == self.service && counts.text(b) == self.operation;
+        let found = counts.of(Kind::Entry).find(|(key, _)| is_own(key.a, key.b));
+        let cell = found.map(|(_, cell)| cell.clone()).unwrap_or_default();
+        let median = cell.durations.quantile(0.5);
+        let shapes = counts.of(Kind::Shape).filter(|(key, cell)| is_own(key.a, key.b) && cell.adjusted > 0);
+        let mut shapes: Vec<_> = shapes.map(|(key, cell)| (key.c, cell, cell.durations.excess(median))).collect();
+        shapes.sort_by(|a, b| b.2.total_cmp(&a.2).then_with(|| a.0.cmp(&b.0)));
+        (cell, shapes)
+    }
+
+    fn json(mut self, counts: &Counts) -> Json {
+        let (cell, all_shapes) = self.counted(counts);
         self.kept.sort_by(|a, b| a.duration_ns.cmp(&b.duration_ns).then_with(|| a.id.cmp(&b.id)));
         let mut durations: Durations = self.kept.iter().map(|kept| (kept.duration_ns, kept.weight)).collect();
         let of = durations.sorted();
@@ -246,9 +274,7 @@ impl Aggregate for Entry {
         };
         let typical = self.tree(&between(of.at(0.25), of.at(0.75)));
         // The slowest hundredth, or as many as make a group.
-        let mut count = Counted::default();
-        self.kept.iter().enumerate().for_each(|(number, kept)| count.add(number, kept.weight));
-        let mut room = count.adjusted() / 100.0;
+        let mut room = self.kept.iter().map(|kept| kept.weight).sum::<f64>() / 100.0;
         let is_slow = |kept: &&Kept| {
             room -= kept.weight;
             room > -1e-6
@@ -256,52 +282,101 @@ impl Aggregate for Entry {
         let slow = self.kept.iter().rev().take_while(is_slow).count().max(ENOUGH).min(self.kept.len());
         let slowest: Vec<&Kept> = self.kept.iter().skip(self.kept.len() - slow).collect();
         let slowest = self.tree(&slowest);
-        let errors: f64 = self.kept.iter().filter(|kept| kept.failed).map(|kept| kept.weight).sum();
-        let all_shapes = self.shapes.len();
-        let median = of.at(0.5);
-        let mut shapes: Vec<(u64, Shape)> = std::mem::take(&mut self.shapes).into_iter().collect();
-        // Harm: how much longer than the median it takes, in all.
-        let harm = |shape: &Shape| {
-            shape.durations.iter().map(|(ns, weight)| ns.saturating_sub(median) as f64 * weight).sum::<f64>()
-        };
-        shapes.sort_by(|a, b| harm(&b.1).total_cmp(&harm(&a.1)).then_with(|| a.0.cmp(&b.0)));
-        let shapes = shapes.into_iter().take(SHAPES).map(|(hash, shape)| {
-            let harm_ms = ms_of(harm(&shape));
-            let (seen, traces) = (shape.durations.len(), shape.durations.iter().map(|(_, weight)| weight).sum::<f64>());
-            let mut durations: Durations = shape.durations.into_iter().collect();
-            let of = durations.sorted();
-            json!({
-                "shape": format!("{hash:016x}"), "traces": traces.round() as u64, "traces_seen": seen,
-                "errors": shape.errors.round() as u64, "p50_ms": of.ms(0.5), "p95_ms": of.ms(0.95),
-                "max_ms": of.ms(1.0), "example": shape.example, "harm_ms": harm_ms, "picture": shape.picture,
-            })
+        let shapes = all_shapes.iter().take(SHAPES).filter_map(|(hash, cell, harm_ns)| {
+            // Of those that there was no room for there is no one example.
+            let shape = self.shapes.get(hash)?;
+            Some(json!({
+                "shape": format!("{hash:016x}"), "traces": cell.count().round() as u64, "traces_seen": cell.seen,
+                "errors": unfixed(cell.errors).round() as u64, "p50_ms": cell.quantile_ms(0.5),
+                "p95_ms": cell.quantile_ms(0.95), "max_ms": cell.quantile_ms(1.0), "harm_ms": ms_of(*harm_ns),
+                "example": shape.example, "picture": shape.picture,
+            }))
         });
         json!({
-            "service": self.service, "operation": self.operation, "traces": count.count(),
-            "traces_seen": count.seen, "sampled": count.is_sampled(), "errors": errors.round() as u64,
-            "p50_ms": ms(median), "p95_ms": of.ms(0.95), "p99_ms": of.ms(0.99), "max_ms": of.ms(1.0),
-            "typical": typical, "slowest": slowest, "shapes": shapes.collect::<Json>(), "shapes_in_all": all_shapes,
-            "complete": read.complete && !self.left_out,
+            "service": self.service, "operation": self.operation, "traces": cell.count().round() as u64,
+            "traces_seen": cell.seen.max(0), "sampled": cell.is_sampled(),
+            "errors": unfixed(cell.errors).max(0.0).round() as u64,
+            "p50_ms": cell.quantile_ms(0.5), "p95_ms": cell.quantile_ms(0.95), "p99_ms": cell.quantile_ms(0.99),
+            "max_ms": cell.quantile_ms(1.0), "typical": typical, "slowest": slowest, "trees_from": self.kept.len(),
+            "shapes": shapes.collect::<Json>(), "shapes_in_all": all_shapes.len(),
+            "window": counts.window.json(), "bounded": counts.minutes.is_bounded(),
+            "complete": counts.complete && self.is_read && !self.left_out,
         })
     }
 }
 
+fn read(snapshot: &Snapshot, asked: Window, budget: &Budget, mut entry: Entry) -> Result<Json, ApiError> {
+    let started = Instant::now();
+    let counts = counts(snapshot, asked, &[Kind::Shape], budget)?;
+    let (cell, shapes) = entry.counted(&counts);
+    entry.share = (TRACES as f64 / cell.seen.max(1) as f64).min(1.0);
+    let shapes: Vec<u64> = shapes.iter().map(|(shape, ..)| *shape).collect();
+    let window = counts.window.counted;
+    // Where there was no room to tell all shapes apart, any that is not known may be one of these.
+    let known: HashSet<u64> = counts.of(Kind::Shape).map(|(key, _)| key.c).collect();
+    let is_bounded = known.contains(&0);
+    let may_be_meant = |shape: u64| is_bounded && !known.contains(&shape);
+    let wanted = Wanted {
+        from_unix_nano: window.from,
+        to_unix_nano: window.to,
+        shapes: &shapes,
+        may_be_meant: &may_be_meant,
+        share: entry.share,
+    };
+    let drawn = draw_of(snapshot, &wanted).map_err(ApiError::internal)?;
+    let of_others = entry.share / drawn.share_of_others.max(f64::MIN_POSITIVE);
+    let mut ids: BTreeMap<TraceId, Option<f64>> = drawn.ids.into_iter().map(|id| (id, Some(1.0))).collect();
+    ids.extend(drawn.others.into_iter().map(|id| (id, Some(of_others))));
+    for example in drawn.examples.into_iter().take(SHAPES).flatten() {
+        ids.entry(example).or_default();
+    }
+    let stands_for = ids;
+    let ids: Vec<TraceId> = stands_for.keys().copied().collect();
+    for (number, batch) in snapshot.traces_of(&ids).map_err(ApiError::internal)?.enumerate() {
+        let batch = batch.map_err(ApiError::internal)?;
+        let start = batch.spans().iter().map(|span| span.start_unix_nano).min().unwrap_or(0);
+        let id = batch.spans().first().map(|span| span.trace_id).unwrap_or_default();
+        if (window.from..=window.to).contains(&start) {
+            let trace = decode_trace(&[batch]);
+            let facts = trace_facts(&trace);
+            let calls: Vec<Call> = trace.spans.iter().map(call).collect();
+            let weight = TraceWeight::of(&trace);
+            entry.add(
+                &Seen { trace: &trace, facts: &facts, calls: &calls, weight },
+                stands_for.get(&id).copied().flatten(),
+            );
+        }
+        if number % 64 == 63 && (budget.cancelled.load(Ordering::Relaxed) || started.elapsed() > budget.time) {
+            entry.is_read = false;
+            break;
+        }
+    }
+    Ok(entry.json(&counts))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{added, one_of_four, shop};
+    use super::super::counts::tests::{counted, near};
+    use super::super::tests::{one_of_four, shop};
     use super::*;
     use spanwise_model::Trace;
 
     fn of(traces: &[Trace]) -> Json {
-        let entry = Entry::new("gateway".to_owned(), "GET /cart".to_owned());
-        added(entry, traces)
+        let mut entry = Entry::new("gateway".to_owned(), "GET /cart".to_owned());
+        for trace in traces {
+            let facts = trace_facts(trace);
+            let calls: Vec<Call> = trace.spans.iter().map(call).collect();
+            entry.add(&Seen { trace, facts: &facts, calls: &calls, weight: TraceWeight::of(trace) }, Some(1.0));
+        }
+        entry.json(&counted(traces, Window { from: 0, to: 1_000_000_000 }))
     }
 
     #[test]
     fn each_tree_adds_up_to_its_mean_duration() {
         let traces: Vec<Trace> = (1..=40).map(|id| shop(id, 1, if id > 38 { 9 } else { 1 }, id == 3)).collect();
         let json = of(&traces);
-        assert_eq!((&json["traces"], &json["errors"], &json["p50_ms"]), (&json!(40), &json!(1), &json!(100.0)));
+        assert_eq!((&json["traces"], &json["errors"], &json["trees_from"]), (&json!(40), &json!(1), &json!(40)));
+        assert!(near(&json["p50_ms"], 100.0) && near(&json["max_ms"], 900.0), "{json}");
         for group in ["typical", "slowest"] {
             let nodes = json[group]["nodes"].as_array().unwrap();
             let own: f64 = nodes.iter().map(|node| node["own_ms"].as_f64().unwrap()).sum();
@@ -331,7 +406,8 @@ mod tests {
         let json = of(&traces);
         assert_eq!((&json["traces"], &json["traces_seen"], &json["errors"]), (&json!(50), &json!(20), &json!(10)));
         // Four fifths of all took 100 ms.
-        assert_eq!((&json["p50_ms"], &json["typical"]["mean_ms"]), (&json!(100.0), &json!(100.0)));
+        assert!(near(&json["p50_ms"], 100.0), "{json}");
+        assert_eq!(json["typical"]["mean_ms"], 100.0);
         assert_eq!((&json["typical"]["traces"], &json["typical"]["traces_seen"]), (&json!(40), &json!(10)));
         assert_eq!(json["shapes"][1]["traces"], 40);
     }

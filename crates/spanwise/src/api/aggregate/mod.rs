@@ -11,7 +11,6 @@ pub mod services;
 mod weighted;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -27,7 +26,7 @@ use spanwise_model::Trace;
 use spanwise_query::Budget;
 use spanwise_wire::decode_trace;
 
-use super::{ApiError, App, CancelOnDrop};
+use super::{ApiError, App};
 use crate::time_text::parse_time;
 
 pub type Answer = Result<axum::Json<Json>, ApiError>;
@@ -191,16 +190,7 @@ impl App {
 
     /// Reads the traces of a window into `into`; `key` names everything that the answer depends on beside the window.
     pub async fn aggregate<A: Aggregate>(&self, key: String, window: Window, into: A) -> Answer {
-        let spans_stored = self.store.snapshot().spans();
-        let key = format!("{key} {} {}", window.from, window.to);
-        if let Some(json) = self.answers.find(&key, spans_stored) {
-            return Ok(axum::Json(json));
-        }
-        let budget = Budget { time: READING, ..Budget::default() };
-        let _cancel = CancelOnDrop(Arc::clone(&budget.cancelled));
-        let json = self.blocking(move |snapshot| read(&snapshot, window, &budget, into)).await?;
-        self.answers.keep(key, spans_stored, json.clone());
-        Ok(axum::Json(json))
+        self.answered(key, window, move |snapshot, budget| read(snapshot, window, budget, into)).await
     }
 }
 
@@ -242,6 +232,8 @@ pub fn ms_of(ns: f64) -> f64 {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use std::sync::Arc;
+
     use spanwise_model::{KeyValue, Resource, Span, SpanId, SpanKind, Status, StatusCode, TraceId, TraceSpan};
 
     /// `(id, parent, service, name, kind, start, end, failed)`

@@ -25,10 +25,6 @@ impl Counted {
         self.adjusted += weight;
     }
 
-    pub fn adjusted(&self) -> f64 {
-        self.adjusted
-    }
-
     pub fn count(&self) -> u64 {
         self.adjusted.round() as u64
     }
@@ -93,10 +89,6 @@ impl<'a> Quantiles<'a> {
             below >= wanted
         });
         reached.or(self.sorted.last()).map_or(0, |(value, _)| *value)
-    }
-
-    pub fn ms(&self, q: f64) -> f64 {
-        super::ms(self.at(q))
     }
 
     pub fn first(&self) -> u64 {

@@ -8,10 +8,10 @@ use spanwise_model::{SpanKind, Trace, TraceId};
 use crate::analysis::{Analysed, Analysis};
 use crate::calls::Category;
 use crate::facts::SpanTimes;
-use crate::hidden::hidden_errors;
+use crate::hidden::{HiddenError, hidden_errors};
 use crate::ledger::Wire;
 use crate::names::{Joint, Question};
-use crate::repetition::RepetitionKind;
+use crate::repetition::{Repetition, RepetitionKind};
 use crate::view::{Meaning, Scalar, SpanView, scalars};
 
 pub use crate::names::{Name, Names};
@@ -126,26 +126,62 @@ pub struct TraceRow {
 }
 
 /// Changes when a field is added, or when the same spans give another row.
-pub const ROW_VERSION: u32 = 4;
+pub const ROW_VERSION: u32 = 5;
 
 /// Attributes kept of one trace: beyond it a trace is no example of anything in particular.
 const ATTRIBUTES: usize = 256;
+/// Keys that are remembered.
+const KEYS: usize = 4096;
 /// Longest value that is compared.
 const VALUE_BYTES: usize = 128;
 
 /// Reads one trace. `None` when it has no span that could be an entry point.
 pub fn trace_row(trace: &Trace, names: &mut Names) -> Option<TraceRow> {
-    let mut row = Analysis::of(trace, names).row(names)?;
+    let mut analysis = Analysis::of(trace, names);
+    let outline = analysis.outline(names)?;
+    let mut row = analysis.row(outline, names)?;
     row.attributes = collected(trace, AttributeSet::of_row(), names);
     Some(row)
 }
 
+/// What a trace shows at a glance: enough to tell whether its row is wanted.
+pub struct Outline {
+    pub entry: Operation,
+    pub start_unix_nano: u64,
+    pub shape: u64,
+    repetitions: Vec<Repetition>,
+    hidden: Vec<HiddenError>,
+}
+
+impl Outline {
+    /// Of each group of calls that repeat.
+    pub fn repetitions(&self) -> impl Iterator<Item = RepetitionKind> {
+        self.repetitions.iter().map(|group| group.kind)
+    }
+
+    pub fn has_hidden_errors(&self) -> bool {
+        !self.hidden.is_empty()
+    }
+}
+
 impl Analysis {
-    /// The row, but for its attributes: see [`AttributeSet`].
-    pub fn row(&mut self, names: &mut Names) -> Option<TraceRow> {
-        let groups = self.repetitions(names);
+    /// `None` without a span that could be an entry point.
+    pub fn outline(&mut self, names: &mut Names) -> Option<Outline> {
+        let repetitions = self.repetitions(names);
         let trace = self.analysed()?;
-        let repetitions = groups.iter().map(|group| RowRepetition {
+        Some(Outline {
+            entry: trace.operation(trace.root),
+            start_unix_nano: trace.start_unix_nano,
+            shape: shape(&trace, names),
+            hidden: hidden_errors(&trace, &repetitions),
+            repetitions,
+        })
+    }
+
+    /// The row, but for its attributes: see [`AttributeSet`]. The outline is that of the same trace.
+    pub fn row(&self, outline: Outline, names: &mut Names) -> Option<TraceRow> {
+        let trace = self.analysed()?;
+        let repetitions = outline.repetitions.iter().map(|group| RowRepetition {
             kind: group.kind,
             caller: trace.operation(group.caller),
             callee: group.calls.first().map_or(Callee::default(), |call| trace.callee(*call)),
@@ -153,7 +189,7 @@ impl Analysis {
             critical_ns: group.critical_ns,
             turn: group.turn as u32,
         });
-        let hidden = hidden_errors(&trace, &groups).into_iter().map(|error| RowHidden {
+        let hidden = outline.hidden.iter().map(|error| RowHidden {
             born: trace.operation(error.born),
             swallowed_by: trace.operation(error.swallowed_by),
             critical_ns: self.below[error.top],
@@ -161,13 +197,13 @@ impl Analysis {
         let (dependencies, peers) = dependencies(&trace, names);
         Some(TraceRow {
             trace_id: self.trace_id,
-            start_unix_nano: trace.start_unix_nano,
+            start_unix_nano: outline.start_unix_nano,
             duration_ns: trace.duration_ns,
             spans: trace.spans.len() as u32,
             weight: self.weight(),
-            entry: trace.operation(trace.root),
+            entry: outline.entry,
             is_rooted: !trace.tree.orphan[trace.root],
-            shape: shape(&trace, names),
+            shape: outline.shape,
             repetitions: repetitions.collect(),
             hidden: hidden.collect(),
             dependencies,
@@ -435,13 +471,38 @@ fn is_operation(key: &str) -> bool {
     meanings.iter().any(|meaning| meaning.keys().contains(&key))
 }
 
-/// The attributes of one trace, each key and value once.
+/// What there is to do with the attributes of one key, and which came last.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AttributeKey {
+    rule: AttributeRule,
+    /// The value that came last, and in which of the traces of the set.
+    last: Option<(Name, u64)>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum AttributeRule {
+    /// It tells nothing.
+    #[default]
+    Ignored,
+    /// Texts tell nothing: operations have them already.
+    NoText(Name),
+    /// Each parameter of the text is an attribute; of a URL those behind the question mark.
+    Query {
+        is_url: bool,
+    },
+    Kept(Name),
+}
+
+/// The attributes of one trace after the other, each key and value once. Of the same names from first to last.
 #[derive(Default)]
 pub struct AttributeSet {
     found: Vec<(Name, Name)>,
     text: String,
     /// Those that operations tell already are left out.
     is_of_row: bool,
+    /// Traces taken.
+    traces: u64,
+    keys: FxHashMap<Box<str>, AttributeKey>,
 }
 
 impl AttributeSet {
@@ -450,45 +511,93 @@ impl AttributeSet {
         Self { is_of_row: true, ..Self::default() }
     }
 
-    /// An attribute of a span or of a resource.
-    pub fn add(&mut self, key: &str, value: Scalar<'_>, names: &mut Names) {
-        match value {
-            Scalar::Str(text) if matches!(key, "url.query" | "url.full" | "http.url" | "http.target") => {
-                let query = match key {
-                    "url.query" => text,
-                    _ => text.split_once('?').map_or("", |(_, query)| query),
-                };
-                for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-                    self.put(&format!("url.query.{key}"), value, names);
+    /// What [`Self::add_known`] needs to know of a key.
+    pub fn key(&self, key: &str, names: &mut Names) -> AttributeKey {
+        let rule = match key {
+            "url.query" => AttributeRule::Query { is_url: false },
+            "url.full" | "http.url" | "http.target" => AttributeRule::Query { is_url: true },
+            _ => {
+                let name = names.number(key);
+                match names.asked(name, Question::TellsNothing, tells_nothing) {
+                    true => AttributeRule::Ignored,
+                    false if self.is_of_row && is_operation(key) => AttributeRule::NoText(name),
+                    false => AttributeRule::Kept(name),
                 }
             }
-            Scalar::Str(_) if self.is_of_row && is_operation(key) => {}
-            Scalar::Str(text) => self.put(key, text, names),
-            Scalar::Bool(value) => self.put(key, if value { "true" } else { "false" }, names),
-            Scalar::Int(value) => {
+        };
+        AttributeKey { rule, last: None }
+    }
+
+    /// An attribute of a span or of a resource.
+    pub fn add(&mut self, key: &str, value: Scalar<'_>, names: &mut Names) {
+        let mut known = match self.keys.get(key) {
+            Some(known) => *known,
+            None => self.key(key, names),
+        };
+        self.add_known(&mut known, value, names);
+        if self.keys.len() >= KEYS {
+            self.keys.clear();
+        }
+        match self.keys.get_mut(key) {
+            Some(kept) => *kept = known,
+            None => {
+                self.keys.insert(key.into(), known);
+            }
+        }
+    }
+
+    /// The same for whoever keeps what is known of the key.
+    pub fn add_known(&mut self, key: &mut AttributeKey, value: Scalar<'_>, names: &mut Names) {
+        match (key.rule, value) {
+            (AttributeRule::Query { is_url }, Scalar::Str(text)) => {
+                let query = match is_url {
+                    false => text,
+                    true => text.split_once('?').map_or("", |(_, query)| query),
+                };
+                for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+                    let name = names.number(&format!("url.query.{key}"));
+                    if !names.asked(name, Question::TellsNothing, tells_nothing) {
+                        self.put(name, &mut None, value, names);
+                    }
+                }
+            }
+            (AttributeRule::Kept(name), Scalar::Str(text)) => self.put(name, &mut key.last, text, names),
+            (AttributeRule::Kept(name) | AttributeRule::NoText(name), Scalar::Bool(value)) => {
+                self.put(name, &mut key.last, if value { "true" } else { "false" }, names);
+            }
+            (AttributeRule::Kept(name) | AttributeRule::NoText(name), Scalar::Int(value)) => {
                 use std::fmt::Write as _;
                 let mut text = std::mem::take(&mut self.text);
                 text.clear();
                 let _ = write!(text, "{value}");
-                self.put(key, &text, names);
+                self.put(name, &mut key.last, &text, names);
                 self.text = text;
             }
             _ => {}
         }
     }
 
-    fn put(&mut self, key: &str, value: &str, names: &mut Names) {
+    /// A value that is the same as the last one of its key in the trace says nothing new.
+    fn put(&mut self, key: Name, last: &mut Option<(Name, u64)>, value: &str, names: &mut Names) {
         if value.len() > VALUE_BYTES || self.found.len() >= 4 * ATTRIBUTES {
             return;
         }
-        let key = names.number(key);
-        if !names.asked(key, Question::TellsNothing, tells_nothing) {
-            self.found.push((key, names.number(value)));
-        }
+        let value = match *last {
+            Some((known, trace)) if names.text(known) == value => {
+                if trace == self.traces {
+                    return;
+                }
+                known
+            }
+            _ => names.number(value),
+        };
+        *last = Some((value, self.traces));
+        self.found.push((key, value));
     }
 
     /// What was added since the last time.
     pub fn take(&mut self) -> Vec<(Name, Name)> {
+        self.traces += 1;
         self.found.sort_unstable();
         self.found.dedup();
         self.found.truncate(ATTRIBUTES);

@@ -11,6 +11,7 @@ pub mod head;
 pub mod manifest;
 pub mod merge;
 pub mod objects;
+mod scan;
 pub mod sketches;
 pub mod snapshot;
 pub mod store;

@@ -6,6 +6,7 @@ mod rare;
 mod repeats;
 mod silent;
 pub(crate) mod statistics;
+mod thinning;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,8 @@ use serde_json::Value as Json;
 use crate::row::{Name, Names, Operation, TraceRow, trace_row};
 use crate::thresholds;
 use spanwise_model::Trace;
+
+pub use thinning::{EntryMinute, LEAST_PER_MINUTE, MINUTE_TRACES, MOST_PER_MINUTE, Thinning};
 
 /// How long an affected trace suffers from a problem, and all of them together.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -69,55 +72,11 @@ pub struct Insights {
 /// second.
 pub const MOST_TRACES: usize = 50_000;
 
-/// Traces of one entry point that are looked at of one minute; beyond it, half of them, or a quarter, and so on.
-pub const MOST_PER_MINUTE: u32 = 2048;
-
 pub const MINUTE_NS: u64 = 60_000_000_000;
-
-/// The traces of one entry point that began in one minute.
-pub type EntryMinute = (Operation, u64);
 
 /// Into which minute a row falls.
 pub fn entry_minute(row: &TraceRow) -> EntryMinute {
     (row.entry, row.start_unix_nano / MINUTE_NS)
-}
-
-/// From which level on the traces of an [`EntryMinute`] are looked at: the lowest one from which on there are at most
-/// [`MOST_PER_MINUTE`]. It follows from the traces alone, in whatever order and in how many parts they come.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Thinning {
-    lowest: u32,
-    kept: u32,
-    counts: [u32; MOST_LEVELS as usize + 1],
-}
-
-impl Thinning {
-    /// Adds a trace of a level; whether it is looked at as far as is known now.
-    pub fn add(&mut self, level: u32) -> bool {
-        if level < self.lowest {
-            return false;
-        }
-        if let Some(count) = self.counts.get_mut(level as usize) {
-            *count += 1;
-            self.kept += 1;
-        }
-        while self.kept > MOST_PER_MINUTE && self.lowest < MOST_LEVELS {
-            self.raise(self.lowest + 1);
-        }
-        level >= self.lowest
-    }
-
-    /// Traces below this level are not there.
-    pub fn raise(&mut self, level: u32) {
-        while self.lowest < level.min(MOST_LEVELS) {
-            self.kept -= self.counts.get(self.lowest as usize).copied().unwrap_or(0).min(self.kept);
-            self.lowest += 1;
-        }
-    }
-
-    pub fn lowest(&self) -> u32 {
-        self.lowest
-    }
 }
 
 /// Collects rows.
@@ -174,7 +133,7 @@ impl Population {
 
     /// Not all rows may be looked at.
     pub fn is_sampled(&self) -> bool {
-        self.left_out != 0 || !self.thinned.is_empty() || self.rows.len() > MOST_PER_MINUTE as usize
+        self.left_out != 0 || !self.thinned.is_empty() || self.rows.len() > LEAST_PER_MINUTE as usize
     }
 
     /// So many traces there were of an entry point: where not all of them are looked at, those that are stand for these.
@@ -197,23 +156,23 @@ impl Population {
         }
     }
 
-    /// Leaves out rows beyond [`MOST_PER_MINUTE`]; those that stay stand for them. Whether all stayed.
+    /// Leaves out rows beyond each entry point's share of a minute; those that stay stand for them. Whether all stayed.
     fn thin_out(&mut self) -> bool {
-        let mut groups: FxHashMap<EntryMinute, Thinning> = FxHashMap::default();
+        let mut thinning = Thinning::default();
         for (of, level) in &self.thinned {
-            groups.entry(*of).or_default().raise(*level);
+            thinning.raise(*of, *level);
         }
         for row in &self.rows {
-            groups.entry(entry_minute(row)).or_default().add(level(&row.trace_id));
+            thinning.add(entry_minute(row), level(&row.trace_id));
         }
-        let lowest = |row: &TraceRow| groups.get(&entry_minute(row)).map_or(0, Thinning::lowest);
+        thinning.settle();
         let above = self.level();
         self.rows.retain_mut(|row| {
-            let lowest = lowest(row);
+            let lowest = thinning.lowest_of(row);
             row.weight *= f64::from(1u32 << lowest.saturating_sub(above));
             level(&row.trace_id) >= lowest
         });
-        groups.values().all(|thinning| thinning.lowest() == 0)
+        thinning.thinned().is_empty()
     }
 
     pub fn add(&mut self, trace: &Trace) {

@@ -254,31 +254,3 @@ fn traces_that_are_looked_at_stand_for_all_that_were_counted() {
     assert_eq!((finding.kind, finding.traces_affected, finding.traces_seen), ("n_plus_one", 200, 200));
     assert!((finding.cost.total_ms / (200.0 * finding.cost.typical_ms) - 1.0).abs() < 0.01, "{:?}", finding.cost);
 }
-
-#[test]
-fn what_is_looked_at_of_a_busy_minute_does_not_depend_on_how_it_came() {
-    let ids: Vec<TraceId> = (1..20_000u128)
-        .map(|n| TraceId(n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes()))
-        .collect();
-    let thinned = |ids: &mut dyn Iterator<Item = &TraceId>| {
-        let mut thinning = Thinning::default();
-        ids.for_each(|id| {
-            thinning.add(level(id));
-        });
-        thinning
-    };
-    let whole = thinned(&mut ids.iter());
-    let kept = ids.iter().filter(|id| level(id) >= whole.lowest()).count();
-    assert!(whole.lowest() == 4 && kept > 800 && kept <= MOST_PER_MINUTE as usize, "{whole:?}: {kept}");
-    assert_eq!(thinned(&mut ids.iter().rev()).lowest(), whole.lowest());
-    // In parts: what is left of each, put together.
-    let parts = [thinned(&mut ids[..5_000].iter()), thinned(&mut ids[5_000..].iter())];
-    let mut joined = Thinning::default();
-    parts.iter().for_each(|part| joined.raise(part.lowest()));
-    for (part, ids) in parts.iter().zip([&ids[..5_000], &ids[5_000..]]) {
-        for id in ids.iter().filter(|id| level(id) >= part.lowest()) {
-            joined.add(level(id));
-        }
-    }
-    assert_eq!(joined.lowest(), whole.lowest());
-}

@@ -35,6 +35,10 @@ pub const ATTRIBUTES: usize = 14;
 pub const TIMES: usize = 2;
 pub const SELF_NS: &str = "self_ns";
 pub const CRITICAL_NS: &str = "critical_ns";
+/// Behind those, since format 6: how many rows before this one the span's parent stands, if it is one of the
+/// [`PARENT_ROWS`] before in the same trace. Then `parent_span_id` is null.
+pub const PARENT_ROW: &str = "parent_row";
+pub const PARENT_ROWS: usize = 128;
 
 /// The attribute columns of a block, in order.
 #[derive(Debug, Clone, Default)]
@@ -104,6 +108,7 @@ impl AttributeColumns {
         }
         fields.push(Field::new(SELF_NS, DataType::UInt64, true));
         fields.push(Field::new(CRITICAL_NS, DataType::UInt64, true));
+        fields.push(Field::new(PARENT_ROW, DataType::UInt32, true));
         Schema::new(fields)
     }
 }

@@ -253,10 +253,18 @@ impl Group<'_> {
                 }
             }
             Column::IsRoot => {
-                let cells = self.column(columns::PARENT_SPAN_ID, among)?;
                 let [child, root] = [false, true].map(|is_root| test.passes(ValueView::Bool(is_root)));
-                for (row, at) in cells.rows() {
-                    mask[row] |= if cells.array.is_null(at) { root } else { child };
+                let mut has_parent = vec![false; self.rows];
+                let mut known = vec![false; self.rows];
+                for column in std::iter::once(columns::PARENT_SPAN_ID).chain(self.block.parent_row()) {
+                    let cells = self.column(column, among)?;
+                    for (row, at) in cells.rows() {
+                        known[row] = true;
+                        has_parent[row] |= cells.array.is_valid(at);
+                    }
+                }
+                for (row, has_parent) in has_parent.into_iter().enumerate().filter(|(row, _)| known[*row]) {
+                    mask[row] |= if has_parent { child } else { root };
                 }
             }
             Column::Name => {

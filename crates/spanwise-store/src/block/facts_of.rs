@@ -7,51 +7,72 @@ use spanwise_wire::Batch;
 
 use super::BlockError;
 use super::sketches_of::{gather, take_away};
-use super::write::{Elsewhere, Row, sorted};
+use super::write::{Elsewhere, Row, scan, sorted, whole_traces};
 use crate::facts::FactsBuilder;
 use crate::facts::read::SpanReader;
 use crate::merge::merge;
+use crate::scan::{Scanned, Scanner};
 
-/// Rows stand in order of trace id. They are counted in `minutes`, where there are any, with the builder's names.
-pub(super) fn facts_of(
-    rows: &[Row<'_>],
-    elsewhere: &Elsewhere<'_>,
-    mut minutes: Option<&mut Minutes>,
-) -> Result<(FactsBuilder, Vec<SpanTimes>), BlockError> {
-    let mut builder = FactsBuilder::default();
-    let mut times: Vec<SpanTimes> = Vec::with_capacity(rows.len());
-    let (mut reader, mut analysis) = (SpanReader::default(), Analysis::default());
-    for rows in rows.chunk_by(|a, b| a.span.trace_id == b.span.trace_id) {
-        let Some(id) = rows.first().map(|row| row.span.trace_id) else { continue };
-        let mut others = Vec::new();
-        for (block, batch) in elsewhere(&id)? {
-            builder.supersede(&block, &id);
-            others.push(batch);
-        }
-        analysis.begin(id);
-        let others = merge(others);
-        let shape = if let Some(others) = &others {
-            with_others(rows, Some(others), &mut analysis, &mut builder, &mut times)
-        } else if rows.is_sorted_by(is_before) {
-            for row in rows {
-                reader.add(row.span, row.batch.piece(row.place), &mut analysis, builder.names_mut());
-            }
-            analysis.finish();
-            let shape = builder.add(&id, &mut analysis, || rows.iter().map(|row| row.batch.piece(row.place)));
-            times.extend_from_slice(analysis.times());
-            shape
-        } else {
-            // Of spans alike in ids, kind and start the rest decides.
-            with_others(rows, None, &mut analysis, &mut builder, &mut times)
-        };
-        if let Some(minutes) = &mut minutes {
-            minutes.add_trace(&analysis, builder.names_mut(), shape, Sign::Add);
-            if let Some(others) = &others {
-                take_away(id, others, &mut analysis, builder.names_mut(), minutes);
-            }
-        }
+/// Takes a block's traces one after the other, in order of trace id.
+pub(super) struct FactsTaker<'a> {
+    elsewhere: &'a Elsewhere<'a>,
+    reader: SpanReader<'a>,
+    analysis: Analysis,
+    pub builder: FactsBuilder,
+    /// Where traces are counted, if they are, with the builder's names.
+    pub minutes: Option<Minutes>,
+}
+
+impl<'a> FactsTaker<'a> {
+    pub fn new(elsewhere: &'a Elsewhere<'a>, minutes: Option<Minutes>) -> Self {
+        let (reader, analysis, builder) = Default::default();
+        Self { elsewhere, reader, analysis, builder, minutes }
     }
-    Ok((builder, times))
+
+    /// Takes the rows of whole traces, which `scanned` has in their order, and adds the times of each.
+    pub fn take(
+        &mut self,
+        rows: &[Row<'a>],
+        scanned: &Scanned<'a>,
+        scanner: &Scanner<'a>,
+        times: &mut Vec<SpanTimes>,
+    ) -> Result<(), BlockError> {
+        let mut first = 0;
+        for rows in rows.chunk_by(|a, b| a.span.trace_id == b.span.trace_id) {
+            let places = first..first + rows.len();
+            first = places.end;
+            let Some(id) = rows.first().map(|row| row.span.trace_id) else { continue };
+            let mut others = Vec::new();
+            for (block, batch) in (self.elsewhere)(&id)? {
+                self.builder.supersede(&block, &id);
+                others.push(batch);
+            }
+            let others = merge(others);
+            self.analysis.begin(id);
+            let shape = if others.is_none() && rows.is_sorted_by(is_before) {
+                for (row, span) in rows.iter().zip(scanned.iter(places.clone())) {
+                    self.reader.add(row.span, &span, scanner, &mut self.analysis, self.builder.names_mut());
+                }
+                self.analysis.finish();
+                let (reader, spans) = (&mut self.reader, scanned.iter(places));
+                let shape = self
+                    .builder
+                    .add(&id, &mut self.analysis, |set, names| reader.add_attributes(spans, scanner, set, names));
+                times.extend_from_slice(self.analysis.times());
+                shape
+            } else {
+                // Of spans alike in ids, kind and start the rest decides.
+                with_others(rows, others.as_ref(), &mut self.analysis, &mut self.builder, times)
+            };
+            if let Some(minutes) = &mut self.minutes {
+                minutes.add_trace(&self.analysis, self.builder.names_mut(), shape, Sign::Add);
+                if let Some(others) = &others {
+                    take_away(id, others, &mut self.analysis, self.builder.names_mut(), minutes);
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The spans of a block in its order, for benchmarks of insight alone.
@@ -67,7 +88,7 @@ impl<'a> Sorted<'a> {
     /// # Errors
     /// When it cannot be compressed.
     pub fn facts(&self) -> Result<Vec<u8>, BlockError> {
-        facts_of(&self.0, &super::nowhere, None)?.0.finish()
+        self.taken(None)?.builder.finish()
     }
 
     /// The same, and the contents of `sketches.bin`.
@@ -75,10 +96,20 @@ impl<'a> Sorted<'a> {
     /// # Errors
     /// As [`Self::facts`].
     pub fn facts_and_sketches(&self) -> Result<(Vec<u8>, Vec<u8>), BlockError> {
-        let mut minutes = Minutes::new(Bounds::BLOCK);
-        let mut facts = facts_of(&self.0, &super::nowhere, Some(&mut minutes))?.0;
-        let sketches = crate::sketches::to_bytes(&minutes, facts.names_mut())?;
-        Ok((facts.finish()?, sketches))
+        let mut taken = self.taken(Some(Minutes::new(Bounds::BLOCK)))?;
+        let minutes = taken.minutes.unwrap_or_else(|| Minutes::new(Bounds::BLOCK));
+        let sketches = crate::sketches::to_bytes(&minutes, taken.builder.names_mut())?;
+        Ok((taken.builder.finish()?, sketches))
+    }
+
+    fn taken(&self, minutes: Option<Minutes>) -> Result<FactsTaker<'_>, BlockError> {
+        let (mut scanner, mut scanned, mut times) = (Scanner::default(), Scanned::default(), Vec::new());
+        let mut facts = FactsTaker::new(&super::nowhere, minutes);
+        for rows in whole_traces(&self.0) {
+            scan(rows, &mut scanner, &mut scanned);
+            facts.take(rows, &scanned, &scanner, &mut times)?;
+        }
+        Ok(facts)
     }
 }
 
@@ -98,13 +129,15 @@ fn with_others(
 ) -> Option<u64> {
     let spans = gather(rows, others);
     // Its resources do not live as long as those of the rows.
-    let mut reader = SpanReader::default();
-    for (_, span, piece) in &spans {
-        reader.add(span, *piece, analysis, builder.names_mut());
+    let (mut scanner, mut scanned, mut reader) = (Scanner::default(), Scanned::default(), SpanReader::default());
+    spans.iter().for_each(|(.., piece)| scanner.scan(*piece, &mut scanned));
+    for ((_, span, _), read) in spans.iter().zip(scanned.iter(0..spans.len())) {
+        reader.add(span, &read, &scanner, analysis, builder.names_mut());
     }
     analysis.finish();
     let (_, span, _) = spans.first()?;
-    let shape = builder.add(&span.trace_id, analysis, || spans.iter().map(|(.., piece)| *piece));
+    let read = scanned.iter(0..spans.len());
+    let shape = builder.add(&span.trace_id, analysis, |set, names| reader.add_attributes(read, &scanner, set, names));
     let base = times.len();
     times.resize(base + rows.len(), SpanTimes::default());
     for ((owner, ..), span) in spans.iter().zip(analysis.times()) {

@@ -13,7 +13,7 @@ mod narrow;
 mod pages;
 mod postings;
 mod read;
-mod shred;
+pub(crate) mod shred;
 mod sketches_of;
 mod write;
 
@@ -25,7 +25,7 @@ pub use sketches_of::sketch;
 pub use write::{BuiltBlock, Elsewhere, build, build_with, nowhere};
 
 /// Format version, in every block's Parquet metadata and in the manifest.
-pub const FORMAT_VERSION: u32 = 5;
+pub const FORMAT_VERSION: u32 = 6;
 
 pub const SPANS_FILE: &str = "spans.parquet";
 pub const INDEX_FILE: &str = "traces.idx";

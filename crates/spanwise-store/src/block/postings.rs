@@ -27,7 +27,7 @@ use super::BlockError;
 use crate::facts::codec::{Reader, put_block};
 use bits::BitReader;
 
-pub(super) use build::build;
+pub(super) use build::PostingsBuilder;
 
 const MAGIC: &[u8; 8] = b"SPWNPST1";
 const HEADER_BYTES: usize = 16;

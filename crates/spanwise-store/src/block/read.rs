@@ -43,6 +43,8 @@ pub struct BlockReader {
     number: u64,
     rows: u64,
     attributes: AttributeColumns,
+    /// The number of [`columns::PARENT_ROW`], if it has it.
+    parent_row: Option<usize>,
     index: TraceIndex,
     catalogue: Catalogue,
     facts: Option<FactsFile>,
@@ -137,11 +139,14 @@ impl BlockReader {
         };
         let fields = bare.schema().fields().len();
         let expected = columns::ATTRIBUTES + attributes.columns.len();
-        if fields != expected && fields != expected + columns::TIMES {
+        let with_times = expected + columns::TIMES;
+        if ![expected, with_times, with_times + 1].contains(&fields) {
             return Err(corrupt("columns of an unknown format".to_owned()));
         }
+        let parent_row = (fields > with_times).then_some(with_times);
         let number = footer::next_number();
-        Ok(Self { id: id.to_owned(), file, number, rows, attributes, index, catalogue, facts, postings, sketches })
+        let id = id.to_owned();
+        Ok(Self { id, file, number, rows, attributes, parent_row, index, catalogue, facts, postings, sketches })
     }
 
     pub(super) fn footer(&self) -> Result<Arc<Footer>, BlockError> {
@@ -158,6 +163,10 @@ impl BlockReader {
 
     pub(super) fn attributes(&self) -> &AttributeColumns {
         &self.attributes
+    }
+
+    pub(super) fn parent_row(&self) -> Option<usize> {
+        self.parent_row
     }
 
     pub(crate) fn index(&self) -> &TraceIndex {
@@ -260,12 +269,15 @@ impl BlockReader {
     ) -> Result<Option<Batch>, BlockError> {
         let attributes = (0..self.attributes.columns.len()).filter(|number| is_wanted(*number));
         let attributes = attributes.map(|number| columns::ATTRIBUTES + number);
-        let wanted: Vec<usize> =
-            (0..columns::ATTRIBUTES).filter(|column| *column != SERVICE).chain(attributes).collect();
-        let mut spans = Vec::new();
+        let wanted: Vec<usize> = (0..columns::ATTRIBUTES)
+            .filter(|column| *column != SERVICE)
+            .chain(attributes)
+            .chain(self.parent_row)
+            .collect();
+        let (mut spans, mut before) = (Vec::new(), Before::default());
         for batch in self.read(rows, &wanted)? {
             let batch = batch.map_err(|error| self.corrupt(error))?;
-            self.assemble_rows(&batch, &wanted, |trace_id| *trace_id == id.0, &mut spans)?;
+            self.assemble_rows(&batch, &wanted, |trace_id| *trace_id == id.0, &mut before, &mut spans)?;
         }
         Ok((!spans.is_empty()).then(|| into_batch(&spans)))
     }
@@ -286,13 +298,37 @@ impl BlockReader {
         &'a self,
         rows: &[Range<usize>],
     ) -> Result<impl Iterator<Item = Result<Batch, BlockError>> + use<'a>, BlockError> {
-        let all: Vec<usize> = (0..columns::ATTRIBUTES + self.attributes.columns.len()).collect();
-        Ok(self.read(rows, &all)?.map(move |batch| {
+        let all: Vec<usize> = (0..columns::ATTRIBUTES + self.attributes.columns.len()).chain(self.parent_row).collect();
+        let (read, mut is_wanted) = self.with_parents(rows);
+        let mut before = Before::default();
+        Ok(self.read(&read, &all)?.map(move |batch| {
             let batch = batch.map_err(|error| self.corrupt(error))?;
             let mut spans = Vec::new();
-            self.assemble_rows(&batch, &all, |_| true, &mut spans)?;
+            self.assemble_rows(&batch, &all, |_| is_wanted.next(), &mut before, &mut spans)?;
             Ok(into_batch(&spans))
         }))
+    }
+
+    /// These rows, and those before in the same trace that a parent may be told by; and of each in turn whether it is one
+    /// of the former.
+    fn with_parents(&self, rows: &[Range<usize>]) -> (Vec<Range<usize>>, Turns) {
+        let mut read: Vec<Range<usize>> = Vec::with_capacity(rows.len());
+        let mut turns = Vec::with_capacity(rows.len());
+        for rows in rows.iter().filter(|rows| !rows.is_empty()) {
+            let trace = self.index.trace_of(rows.start as u32).and_then(|trace| self.index.rows_of(trace));
+            let first = trace.map_or(rows.start, |trace| trace.start as usize);
+            let first = match self.parent_row {
+                Some(_) => first.max(rows.start.saturating_sub(columns::PARENT_ROWS)),
+                None => rows.start,
+            };
+            let first = first.max(read.last().map_or(0, |last| last.end));
+            turns.push((rows.start - first, rows.len()));
+            match read.last_mut() {
+                Some(last) if last.end == first => last.end = rows.end,
+                _ => read.push(first..rows.end),
+            }
+        }
+        (read, Turns { turns: turns.into_iter(), unwanted: 0, wanted: 0 })
     }
 
     /// The trace ids of these rows, which ascend.
@@ -382,28 +418,37 @@ impl BlockReader {
         &self,
         batch: &RecordBatch,
         present: &[usize],
-        wanted: impl Fn(&[u8]) -> bool,
+        mut wanted: impl FnMut(&[u8]) -> bool,
+        before: &mut Before,
         spans: &mut Vec<OwnedPiece>,
     ) -> Result<(), BlockError> {
-        let mut places = vec![None; columns::ATTRIBUTES + self.attributes.columns.len()];
+        let mut places = vec![None; columns::ATTRIBUTES + self.attributes.columns.len() + columns::TIMES + 1];
         for (place, column) in present.iter().enumerate() {
             if let Some(slot) = places.get_mut(*column) {
                 *slot = Some(place);
             }
         }
-        let rows = Rows::of(batch, &places).ok_or_else(|| self.corrupt("a column has another type"))?;
+        let rows =
+            Rows::of(batch, &places, self.parent_row).ok_or_else(|| self.corrupt("a column has another type"))?;
         for row in 0..batch.num_rows() {
+            let span_id = SpanId::from_slice(rows.span_id.value(row)).unwrap_or_default();
+            let parent_row = rows.parent_row.filter(|column| column.is_valid(row)).map(|column| column.value(row));
+            let parent_span_id = match parent_row {
+                Some(distance) => {
+                    before.get(distance).ok_or_else(|| self.corrupt("a parent stands where there is no row"))?
+                }
+                None if rows.parent.is_null(row) => SpanId::default(),
+                None => SpanId::from_slice(rows.parent.value(row)).unwrap_or_default(),
+            };
+            before.push(span_id);
             if !wanted(rows.trace_id.value(row)) {
                 continue;
             }
             let start = rows.start.value(row);
             let span = SpanRef {
                 trace_id: TraceId::from_slice(rows.trace_id.value(row)).unwrap_or_default(),
-                span_id: SpanId::from_slice(rows.span_id.value(row)).unwrap_or_default(),
-                parent_span_id: match rows.parent.is_null(row) {
-                    true => SpanId::default(),
-                    false => SpanId::from_slice(rows.parent.value(row)).unwrap_or_default(),
-                },
+                span_id,
+                parent_span_id,
                 start_unix_nano: start,
                 end_unix_nano: start.wrapping_add(rows.duration.value(row) as u64),
                 kind: rows.kind.value(row),
@@ -452,6 +497,57 @@ impl BlockReader {
     }
 }
 
+/// Of each row that is read whether it is wanted.
+struct Turns {
+    /// Rows that are not, then rows that are.
+    turns: std::vec::IntoIter<(usize, usize)>,
+    unwanted: usize,
+    wanted: usize,
+}
+
+impl Turns {
+    fn next(&mut self) -> bool {
+        while self.unwanted == 0 && self.wanted == 0 {
+            let Some(turn) = self.turns.next() else { return false };
+            (self.unwanted, self.wanted) = turn;
+        }
+        if self.unwanted > 0 {
+            self.unwanted -= 1;
+            return false;
+        }
+        self.wanted -= 1;
+        true
+    }
+}
+
+/// The spans of the rows before, which parents are told by.
+struct Before {
+    ids: [SpanId; columns::PARENT_ROWS],
+    /// Rows so far.
+    rows: usize,
+}
+
+impl Default for Before {
+    fn default() -> Self {
+        Self { ids: [SpanId::default(); columns::PARENT_ROWS], rows: 0 }
+    }
+}
+
+impl Before {
+    fn push(&mut self, id: SpanId) {
+        if let Some(slot) = self.ids.get_mut(self.rows % columns::PARENT_ROWS) {
+            *slot = id;
+        }
+        self.rows += 1;
+    }
+
+    /// That of so many rows before the next one.
+    fn get(&self, distance: u32) -> Option<SpanId> {
+        let distance = (distance as usize).checked_sub(1).filter(|more| *more < columns::PARENT_ROWS)? + 1;
+        self.ids.get(self.rows.checked_sub(distance)? % columns::PARENT_ROWS).copied()
+    }
+}
+
 struct OwnedPiece {
     resource: Bytes,
     scope: Bytes,
@@ -468,6 +564,7 @@ struct Rows<'a> {
     trace_id: &'a FixedSizeBinaryArray,
     span_id: &'a FixedSizeBinaryArray,
     parent: &'a FixedSizeBinaryArray,
+    parent_row: Option<&'a PrimitiveArray<UInt32Type>>,
     start: &'a UInt64Array,
     duration: &'a Int64Array,
     kind: &'a PrimitiveArray<UInt8Type>,
@@ -482,12 +579,17 @@ struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     /// `places` says where in the batch each column of the file is.
-    fn of(batch: &'a RecordBatch, places: &[Option<usize>]) -> Option<Self> {
+    fn of(batch: &'a RecordBatch, places: &[Option<usize>], parent_row: Option<usize>) -> Option<Self> {
         let column = |number: usize| batch.columns().get((*places.get(number)?)?);
+        let parent_row = match parent_row {
+            Some(number) => Some(column(number)?.as_primitive_opt()?),
+            None => None,
+        };
         Some(Self {
             trace_id: column(columns::TRACE_ID)?.as_fixed_size_binary_opt()?,
             span_id: column(columns::SPAN_ID)?.as_fixed_size_binary_opt()?,
             parent: column(columns::PARENT_SPAN_ID)?.as_fixed_size_binary_opt()?,
+            parent_row,
             start: column(columns::START)?.as_primitive_opt::<UInt64Type>()?,
             duration: column(columns::DURATION)?.as_primitive_opt::<Int64Type>()?,
             kind: column(columns::KIND)?.as_primitive_opt::<UInt8Type>()?,

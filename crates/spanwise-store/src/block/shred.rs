@@ -9,7 +9,9 @@ use spanwise_wire::SpanRef;
 use spanwise_wire::encode::{
     put_fixed32, put_fixed64, put_len_field, put_message, put_str, put_tag, put_uint, put_varint,
 };
-use spanwise_wire::view::{FieldValue, Fields};
+use spanwise_wire::view::{Field, FieldValue, Fields};
+
+use crate::scan::{Attribute, ByKey, ScannedSpan, Scanner};
 
 /// Types that attribute columns can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,15 +76,10 @@ pub fn cell(key_value_body: &[u8]) -> Option<(&[u8], Cell<'_>)> {
 }
 
 /// Key and `AnyValue` of an attribute that has the two in this order and nothing else, as everybody writes it.
-pub fn key_and_value(key_value_body: &[u8]) -> Option<(&[u8], &[u8])> {
+fn key_and_value(key_value_body: &[u8]) -> Option<(&[u8], &[u8])> {
     let (key, rest) = text_field(key_value_body, 1)?;
     let (value, rest) = text_field(rest, 2)?;
     rest.is_empty().then_some((key, value))
-}
-
-/// The text of an `AnyValue` that holds that and nothing else. Texts were validated at the door.
-pub fn text_alone(any_value: &[u8]) -> Option<&[u8]> {
-    text_field(any_value, 1).filter(|(_, rest)| rest.is_empty()).map(|(text, _)| text)
 }
 
 /// The content of the length-delimited field `number`, below 16, that the bytes begin with, and what follows it.
@@ -98,22 +95,18 @@ fn text_field(bytes: &[u8], number: u8) -> Option<(&[u8], &[u8])> {
 
 /// Takes spans apart, one after the other, and keeps its buffers and what it learned for the next.
 pub struct Shredder<'a> {
-    columns: &'a [(String, ColumnType)],
     lookup: FxHashMap<(&'a [u8], ColumnType), u32>,
-    /// By one more than a column's number: the column that came after it the last time; first, the one that a span
-    /// began with. Spans of one kind list their attributes in one order.
-    next: Vec<u32>,
+    /// The columns of each key, by type.
+    of_key: ByKey<[Option<u32>; ColumnType::ALL.len()]>,
     /// By column: the span that it was used for last, counted from 1.
     used: Vec<u64>,
     spans: u64,
     row: Shredded<'a>,
 }
 
-/// What a span leaves for its row beside the columns that [`SpanRef`] fills.
+/// What the attributes of a span, and its fields without a column, leave for its row.
 #[derive(Debug, Default, PartialEq)]
 pub struct Shredded<'a> {
-    pub name: &'a str,
-    pub flags: u32,
     /// Column number and value, each column at most once.
     pub cells: Vec<(usize, Cell<'a>)>,
     pub layout: Vec<u8>,
@@ -127,29 +120,20 @@ impl<'a> Shredder<'a> {
         let number =
             |(number, (key, kind)): (usize, &'a (String, ColumnType))| ((key.as_bytes(), *kind), number as u32);
         Self {
-            columns,
             lookup: columns.iter().enumerate().map(number).collect(),
-            next: vec![0; columns.len() + 1],
+            of_key: ByKey::default(),
             used: vec![0; columns.len()],
             spans: 0,
             row: Shredded::default(),
         }
     }
 
-    /// The column for a key and type, if the block has one that this span does not use yet. `before` is where in
-    /// `next` the attribute before it points from.
-    fn column(&mut self, key: &[u8], kind: ColumnType, before: usize) -> Option<usize> {
-        let guess = self.next.get(before).copied().unwrap_or(0) as usize;
-        let number = match self.columns.get(guess) {
-            Some((known, known_kind)) if known.as_bytes() == key && *known_kind == kind => guess,
-            _ => {
-                let number = *self.lookup.get(&(key, kind))?;
-                if let Some(next) = self.next.get_mut(before) {
-                    *next = number;
-                }
-                number as usize
-            }
-        };
+    /// The column for an attribute, if the block has one that this span does not use yet.
+    fn column(&mut self, attribute: &Attribute<'a>, cell: Cell<'a>, scanner: &Scanner<'a>) -> Option<usize> {
+        let lookup = &self.lookup;
+        let columns =
+            self.of_key.of(attribute, scanner, |key| ColumnType::ALL.map(|kind| lookup.get(&(key, kind)).copied()));
+        let number = (*columns.get(cell.column_type() as usize)?)? as usize;
         let used = self.used.get_mut(number)?;
         if *used == self.spans {
             return None;
@@ -158,57 +142,54 @@ impl<'a> Shredder<'a> {
         Some(number)
     }
 
-    /// Takes a span apart.
-    pub fn shred(&mut self, body: &'a [u8], span: &SpanRef) -> &Shredded<'a> {
+    /// Takes a span apart; all spans were read by the same scanner.
+    pub fn shred(&mut self, scanned: &ScannedSpan<'_, 'a>, span: &SpanRef, scanner: &Scanner<'a>) -> &Shredded<'a> {
         self.spans += 1;
         let mut row = std::mem::take(&mut self.row);
-        row.name = "";
-        row.flags = 0;
         row.cells.clear();
         row.layout.clear();
         row.residual.clear();
         row.raw_attributes.clear();
         let mut statuses = 0;
-        let mut before = 0;
-        for field in Fields::new(body) {
-            match (field.number, field.value) {
-                (1 | 2 | 4 | 7 | 8, _) => {}
-                (5, value) => row.name = value.text(),
-                (6, value) if value.uint() <= 5 => {}
-                // A kind that OTLP does not define stands in the residual, if it is the one that counts.
-                (6, _) if span.kind != 0 => {}
-                (9, FieldValue::Len(attribute)) => {
-                    let found = cell(attribute)
-                        .and_then(|(key, cell)| Some((self.column(key, cell.column_type(), before)?, cell)));
-                    match found {
-                        Some((number, cell)) => {
-                            put_varint(&mut row.layout, number as u64 + 1);
-                            row.cells.push((number, cell));
-                            before = number + 1;
-                        }
-                        None => {
-                            put_varint(&mut row.layout, 0);
-                            row.residual.extend_from_slice(field.raw);
-                            row.raw_attributes.push(attribute);
-                        }
-                    }
+        let mut rest = scanned.rest.iter().peekable();
+        for (place, attribute) in scanned.attributes.iter().enumerate() {
+            while let Some(other) = rest.next_if(|other| other.behind <= place) {
+                put_rest(&other.field, span, &mut statuses, &mut row.residual);
+            }
+            let found = attribute.cell.and_then(|cell| Some((self.column(attribute, cell, scanner)?, cell)));
+            match found {
+                Some((number, cell)) => {
+                    put_varint(&mut row.layout, number as u64 + 1);
+                    row.cells.push((number, cell));
                 }
-                (15, FieldValue::Len(status)) => {
-                    statuses += 1;
-                    if statuses == 1 && !is_code_alone(status, span.status) {
-                        row.residual.extend_from_slice(field.raw);
-                    }
+                None => {
+                    put_varint(&mut row.layout, 0);
+                    row.residual.extend_from_slice(attribute.raw);
+                    row.raw_attributes.push(attribute.body);
                 }
-                (16, value) => row.flags = value.uint() as u32,
-                _ => row.residual.extend_from_slice(field.raw),
             }
         }
+        rest.for_each(|other| put_rest(&other.field, span, &mut statuses, &mut row.residual));
         if statuses > 1 {
             // Several are one message merged: rare enough to keep them all as they are.
-            put_raw_statuses(body, &mut row);
+            put_raw_statuses(scanned.piece.span, &mut row);
         }
         self.row = row;
         &self.row
+    }
+}
+
+fn put_rest(field: &Field<'_>, span: &SpanRef, statuses: &mut usize, residual: &mut Vec<u8>) {
+    match (field.number, field.value) {
+        // A kind that OTLP does not define stands in the residual, if it is the one that counts.
+        (6, _) if span.kind != 0 => {}
+        (15, FieldValue::Len(status)) => {
+            *statuses += 1;
+            if *statuses == 1 && !is_code_alone(status, span.status) {
+                residual.extend_from_slice(field.raw);
+            }
+        }
+        _ => residual.extend_from_slice(field.raw),
     }
 }
 

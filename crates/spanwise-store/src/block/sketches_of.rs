@@ -7,9 +7,10 @@ use spanwise_model::TraceId;
 use spanwise_wire::{Batch, Piece, SpanRef};
 
 use super::BlockError;
-use super::write::{Row, drop_duplicates, sorted};
+use super::write::{Row, drop_duplicates, scan, sorted};
 use crate::facts::read::{SpanReader, order};
 use crate::merge::is_equal;
+use crate::scan::{Scanned, Scanner};
 
 /// A span, and its place among the rows if it is one of them.
 pub(super) type Gathered<'a> = (Option<usize>, &'a SpanRef, Piece<'a>);
@@ -36,10 +37,11 @@ pub(super) fn gather<'a>(rows: &[Row<'a>], others: Option<&'a Batch>) -> Vec<Gat
 
 fn analyse(id: TraceId, spans: &[Gathered<'_>], analysis: &mut Analysis, names: &mut Names) {
     // Resources of others do not live as long as those of rows.
-    let mut reader = SpanReader::default();
+    let (mut scanner, mut scanned, mut reader) = (Scanner::default(), Scanned::default(), SpanReader::default());
+    spans.iter().for_each(|(.., piece)| scanner.scan(*piece, &mut scanned));
     analysis.begin(id);
-    for (_, span, piece) in spans {
-        reader.add(span, *piece, analysis, names);
+    for ((_, span, _), read) in spans.iter().zip(scanned.iter(0..spans.len())) {
+        reader.add(span, &read, &scanner, analysis, names);
     }
     analysis.finish();
 }
@@ -71,6 +73,7 @@ pub fn sketch(
 ) -> Result<bool, BlockError> {
     let mut rows = sorted(batches);
     drop_duplicates(&mut rows);
+    let (mut scanner, mut scanned) = (Scanner::default(), Scanned::default());
     let (mut reader, mut analysis) = (SpanReader::default(), Analysis::default());
     for (number, rows) in rows.chunk_by(|a, b| a.span.trace_id == b.span.trace_id).enumerate() {
         if number % 256 == 255 && is_over() {
@@ -80,8 +83,9 @@ pub fn sketch(
         let others = elsewhere(&id)?;
         if others.is_none() && rows.is_sorted_by(super::facts_of::is_before) {
             analysis.begin(id);
-            for row in rows {
-                reader.add(row.span, row.batch.piece(row.place), &mut analysis, names);
+            scan(rows, &mut scanner, &mut scanned);
+            for (row, read) in rows.iter().zip(scanned.iter(0..rows.len())) {
+                reader.add(row.span, &read, &scanner, &mut analysis, names);
             }
             analysis.finish();
         } else {

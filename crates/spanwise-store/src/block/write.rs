@@ -18,14 +18,15 @@ use spanwise_wire::view::ValueView;
 use spanwise_wire::{Batch, SpanRef, view};
 
 use super::columns::{self, AttributeColumns};
-use super::facts_of::{SpanTimes, facts_of};
+use super::facts_of::{FactsTaker, SpanTimes};
 use super::index::{self, TraceIndex};
-use super::postings;
+use super::postings::PostingsBuilder;
 use super::shred::{Cell, ColumnType, Shredder};
 use super::{
     BlockError, CATALOGUE_FILE, FACTS_FILE, FORMAT_VERSION, INDEX_FILE, POSTINGS_FILE, SKETCHES_FILE, SPANS_FILE,
 };
 use crate::catalogue::CatalogueBuilder;
+use crate::scan::{Scanned, ScannedTrace, Scanner};
 use crate::sketches;
 
 /// Rows of one row group, and of one page: a trace lies on one or two pages of each column.
@@ -36,8 +37,11 @@ const PAGE_ROWS: usize = 2 << 10;
 const DICTIONARY_BYTES: usize = 64 << 10;
 /// From so many spans on, columns are chosen by a sample.
 const SAMPLE_FROM: usize = 20_000;
-/// Rows that are turned into Arrow at a time.
+/// Rows that are turned into Arrow at a time, about.
 const CHUNK_ROWS: usize = 8 << 10;
+const CACHE_LINE: usize = 64;
+/// Rows that are read at a time.
+const RUN_ROWS: usize = 256;
 
 /// The contents of a block's files, and what the manifest says of it.
 pub struct BuiltBlock {
@@ -113,27 +117,60 @@ pub fn build_with(
     let step = if rows.len() > SAMPLE_FROM { 10 } else { 1 };
     let attributes = AttributeColumns::choose(rows.iter().step_by(step).map(|row| row.batch.body_of(row.span)));
     let schema = Arc::new(attributes.schema());
-    let mut parquet = Vec::new();
+    let mut parquet = Vec::with_capacity(rows.len() * 48);
     let mut writer = ArrowWriter::try_new(&mut parquet, Arc::clone(&schema), Some(properties(&schema, rows.len())))
         .map_err(|error| BlockError::Write(error.to_string()))?;
+    let mut firsts: Vec<(TraceId, u32)> = Vec::new();
+    for (number, row) in rows.iter().enumerate() {
+        if firsts.last().map(|(id, _)| *id) != Some(row.span.trace_id) {
+            firsts.push((row.span.trace_id, number as u32));
+        }
+    }
+    let traces = firsts.len();
+    let index = TraceIndex::new(firsts, rows.len() as u32);
+    let (mut scanner, mut scanned) = (Scanner::default(), Scanned::default());
+    let mut postings = PostingsBuilder::new(traces, rows.len(), |trace, take| {
+        let range = index.rows_of(trace as u32).unwrap_or_default();
+        let rows = rows.get(range.start as usize..range.end as usize).unwrap_or_default();
+        scan(rows, &mut scanner, &mut scanned);
+        take(rows, ScannedTrace { scanned: &scanned, places: 0..rows.len(), scanner: &scanner });
+    });
+    let mut facts = FactsTaker::new(elsewhere, sketches.is_none().then(|| Minutes::new(Bounds::BLOCK)));
+    let mut times: Vec<SpanTimes> = Vec::new();
     let mut taking = Taking {
         shredder: Shredder::new(&attributes.columns),
         resources: Resources::new(batches),
         catalogue: CatalogueBuilder::new(attributes.columns.iter().map(|(key, _)| key.as_str())),
-        attributes: &attributes,
-        schema: &schema,
+        columns: Columns::new(&attributes),
     };
-    let mut minutes = Minutes::new(Bounds::BLOCK);
-    let (mut facts, times) = facts_of(&rows, elsewhere, sketches.is_none().then_some(&mut minutes))?;
-    let sketches = sketches.map_or_else(|| sketches::to_bytes(&minutes, facts.names_mut()), Ok)?;
-    let facts = facts.finish()?;
-    for (chunk, times) in rows.chunks(CHUNK_ROWS).zip(times.chunks(CHUNK_ROWS)) {
-        let batch = taking.record_batch(chunk, times).map_err(|error| BlockError::Write(error.to_string()))?;
-        writer.write(&batch).map_err(|error| BlockError::Write(error.to_string()))?;
+    for rows in whole_traces(&rows) {
+        scan(rows, &mut scanner, &mut scanned);
+        times.clear();
+        facts.take(rows, &scanned, &scanner, &mut times)?;
+        taking.take(rows, &scanned, &scanner, &times).map_err(|error| BlockError::Write(error.to_string()))?;
+        let mut first = 0;
+        for rows in rows.chunk_by(|a, b| a.span.trace_id == b.span.trace_id) {
+            let places = first..first + rows.len();
+            first = places.end;
+            postings.take(rows, ScannedTrace { scanned: &scanned, places, scanner: &scanner });
+        }
+        if taking.columns.rows >= CHUNK_ROWS {
+            let columns = std::mem::replace(&mut taking.columns, Columns::new(&attributes));
+            write_columns(columns, &schema, &mut writer)?;
+        }
     }
-    let catalogue = taking.catalogue.finish();
+    let Taking { catalogue, columns, .. } = taking;
+    write_columns(columns, &schema, &mut writer)?;
+    let FactsTaker { mut builder, minutes, .. } = facts;
+    let sketches = match minutes {
+        Some(minutes) => sketches::to_bytes(&minutes, builder.names_mut())?,
+        None => sketches.unwrap_or_default(),
+    };
+    let facts = builder.finish()?;
+    let catalogue = catalogue.finish();
     let written = writer.close().map_err(|error| BlockError::Write(error.to_string()))?;
-    let of_times = schema.fields().len() - columns::TIMES..;
+    let behind_times = schema.fields().len() - 1;
+    let of_times = behind_times - columns::TIMES..behind_times;
     let column_bytes: i64 = written
         .row_groups()
         .iter()
@@ -141,15 +178,7 @@ pub fn build_with(
         .map(|column| column.compressed_size())
         .sum();
     let facts_bytes = (facts.len() + sketches.len()) as u64 + column_bytes.unsigned_abs();
-    let mut firsts: Vec<(TraceId, u32)> = Vec::new();
-    for (number, row) in rows.iter().enumerate() {
-        if firsts.last().map(|(id, _)| *id) != Some(row.span.trace_id) {
-            firsts.push((row.span.trace_id, number as u32));
-        }
-    }
-    let traces = firsts.len() as u64;
-    let index = TraceIndex::new(firsts, rows.len() as u32);
-    let postings = postings::build(&rows, &index);
+    let postings = postings.finish();
     let starts = || rows.iter().map(|row| row.span.start_unix_nano);
     Ok(BuiltBlock {
         parquet,
@@ -160,10 +189,46 @@ pub fn build_with(
         sketches,
         facts_bytes,
         spans: rows.len() as u64,
-        traces,
+        traces: traces as u64,
         min_start_unix_nano: starts().min().unwrap_or(0),
         max_start_unix_nano: starts().max().unwrap_or(0),
     })
+}
+
+/// Reads rows, and forgets those before.
+pub(super) fn scan<'a>(rows: &[Row<'a>], scanner: &mut Scanner<'a>, scanned: &mut Scanned<'a>) {
+    scanned.clear();
+    // The spans of a trace lie anywhere in memory: fetched together, they are waited for once and not one by one.
+    for body in rows.iter().map(|row| row.batch.body_of(row.span)) {
+        std::hint::black_box(body.iter().step_by(CACHE_LINE).fold(0, |sum: u8, byte| sum ^ byte));
+    }
+    rows.iter().for_each(|row| scanner.scan(row.batch.piece(row.place), scanned));
+}
+
+/// Rows in runs of whole traces, small enough for what is read of them to stay in the processor's cache.
+pub(super) fn whole_traces<'r, 'a>(rows: &'r [Row<'a>]) -> impl Iterator<Item = &'r [Row<'a>]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let last = rest.get(RUN_ROWS - 1).or(rest.last())?.span.trace_id;
+        let least = RUN_ROWS.min(rest.len());
+        let more = rest.get(least..).unwrap_or_default().iter().take_while(|row| row.span.trace_id == last).count();
+        let (run, others) = rest.split_at_checked(least + more)?;
+        rest = others;
+        Some(run)
+    })
+}
+
+fn write_columns(
+    columns: Columns,
+    schema: &Arc<Schema>,
+    writer: &mut ArrowWriter<&mut Vec<u8>>,
+) -> Result<(), BlockError> {
+    if columns.rows == 0 {
+        return Ok(());
+    }
+    let batch = RecordBatch::try_new(Arc::clone(schema), columns.finish());
+    let written = batch.map_err(parquet::errors::ParquetError::from).and_then(|batch| writer.write(&batch));
+    written.map_err(|error| BlockError::Write(error.to_string()))
 }
 
 /// All spans, in order of trace id, start, span id, kind.
@@ -180,7 +245,8 @@ pub(super) fn sorted(batches: &[Batch]) -> Vec<Row<'_>> {
         let place = *place as usize;
         Some(Row { batch, number: *number, place, span: batch.spans().get(place)? })
     };
-    let mut rows: Vec<Row<'_>> = order.iter().filter_map(row).collect();
+    let mut rows: Vec<Row<'_>> = Vec::with_capacity(order.len());
+    rows.extend(order.iter().filter_map(row));
     for rows in rows.chunk_by_mut(|a, b| index::prefix(&a.span.trace_id) == index::prefix(&b.span.trace_id)) {
         rows.sort_by_key(|row| (row.span.trace_id, row.span.start_unix_nano, row.span.span_id, row.span.kind));
     }
@@ -334,92 +400,153 @@ impl<'a> Resources<'a> {
     }
 }
 
+/// The columns of some rows.
+struct Columns {
+    rows: usize,
+    trace_id: FixedSizeBinaryBuilder,
+    span_id: FixedSizeBinaryBuilder,
+    parent: FixedSizeBinaryBuilder,
+    start: UInt64Builder,
+    duration: Int64Builder,
+    kind: UInt8Builder,
+    status: UInt8Builder,
+    flags: UInt32Builder,
+    name: StringBuilder,
+    service: StringBuilder,
+    resource: BinaryBuilder,
+    scope: BinaryBuilder,
+    layout: BinaryBuilder,
+    residual: BinaryBuilder,
+    attributes: Vec<AttributeColumn>,
+    self_ns: UInt64Builder,
+    critical_ns: UInt64Builder,
+    parent_row: UInt32Builder,
+}
+
+impl Columns {
+    fn new(attributes: &AttributeColumns) -> Self {
+        let column =
+            |(_, kind): &(String, ColumnType)| AttributeColumn { builder: AttributeBuilder::new(*kind), rows: 0 };
+        Self {
+            rows: 0,
+            trace_id: FixedSizeBinaryBuilder::with_capacity(CHUNK_ROWS, 16),
+            span_id: FixedSizeBinaryBuilder::with_capacity(CHUNK_ROWS, 8),
+            parent: FixedSizeBinaryBuilder::with_capacity(CHUNK_ROWS, 8),
+            start: UInt64Builder::with_capacity(CHUNK_ROWS),
+            duration: Int64Builder::with_capacity(CHUNK_ROWS),
+            kind: UInt8Builder::with_capacity(CHUNK_ROWS),
+            status: UInt8Builder::with_capacity(CHUNK_ROWS),
+            flags: UInt32Builder::with_capacity(CHUNK_ROWS),
+            name: StringBuilder::new(),
+            service: StringBuilder::new(),
+            resource: BinaryBuilder::new(),
+            scope: BinaryBuilder::new(),
+            layout: BinaryBuilder::new(),
+            residual: BinaryBuilder::new(),
+            attributes: attributes.columns.iter().map(column).collect(),
+            self_ns: UInt64Builder::with_capacity(CHUNK_ROWS),
+            critical_ns: UInt64Builder::with_capacity(CHUNK_ROWS),
+            parent_row: UInt32Builder::with_capacity(CHUNK_ROWS),
+        }
+    }
+
+    /// In the order of the schema.
+    fn finish(mut self) -> Vec<ArrayRef> {
+        let mut arrays: Vec<ArrayRef> = vec![
+            Arc::new(self.trace_id.finish()),
+            Arc::new(self.span_id.finish()),
+            Arc::new(self.parent.finish()),
+            Arc::new(self.start.finish()),
+            Arc::new(self.duration.finish()),
+            Arc::new(self.kind.finish()),
+            Arc::new(self.status.finish()),
+            Arc::new(self.flags.finish()),
+            Arc::new(self.name.finish()),
+            Arc::new(self.service.finish()),
+            Arc::new(self.resource.finish()),
+            Arc::new(self.scope.finish()),
+            Arc::new(self.layout.finish()),
+            Arc::new(self.residual.finish()),
+        ];
+        let rows = self.rows;
+        arrays.extend(self.attributes.into_iter().map(|column| column.finish(rows)));
+        arrays.extend([Arc::new(self.self_ns.finish()) as ArrayRef, Arc::new(self.critical_ns.finish())]);
+        arrays.push(Arc::new(self.parent_row.finish()));
+        arrays
+    }
+}
+
 /// Takes rows apart into columns.
 struct Taking<'a> {
     shredder: Shredder<'a>,
     resources: Resources<'a>,
     catalogue: CatalogueBuilder<'a>,
-    attributes: &'a AttributeColumns,
-    schema: &'a Arc<Schema>,
+    columns: Columns,
 }
 
 impl<'a> Taking<'a> {
-    fn record_batch(&mut self, rows: &[Row<'a>], times: &[SpanTimes]) -> Result<RecordBatch, arrow::error::ArrowError> {
-        let count = rows.len();
-        let mut trace_id = FixedSizeBinaryBuilder::with_capacity(count, 16);
-        let mut span_id = FixedSizeBinaryBuilder::with_capacity(count, 8);
-        let mut parent = FixedSizeBinaryBuilder::with_capacity(count, 8);
-        let mut start = UInt64Builder::with_capacity(count);
-        let mut duration = Int64Builder::with_capacity(count);
-        let mut kind = UInt8Builder::with_capacity(count);
-        let mut status = UInt8Builder::with_capacity(count);
-        let mut flags = UInt32Builder::with_capacity(count);
-        let (mut name, mut service) = (StringBuilder::new(), StringBuilder::new());
-        let (mut resource, mut scope) = (BinaryBuilder::new(), BinaryBuilder::new());
-        let (mut layout, mut residual) = (BinaryBuilder::new(), BinaryBuilder::new());
-        let (mut self_ns, mut critical_ns) = (UInt64Builder::with_capacity(count), UInt64Builder::with_capacity(count));
-        let column =
-            |(_, kind): &(String, ColumnType)| AttributeColumn { builder: AttributeBuilder::new(*kind), rows: 0 };
-        let mut columns: Vec<AttributeColumn> = self.attributes.columns.iter().map(column).collect();
-        for (number, (row, times)) in rows.iter().zip(times).enumerate() {
+    fn take(
+        &mut self,
+        rows: &[Row<'a>],
+        scanned: &Scanned<'a>,
+        scanner: &Scanner<'a>,
+        times: &[SpanTimes],
+    ) -> Result<(), arrow::error::ArrowError> {
+        let columns = &mut self.columns;
+        for (number, ((row, span), times)) in rows.iter().zip(scanned.iter(0..rows.len())).zip(times).enumerate() {
             let (service_name, new_resource) = self.resources.service(row);
             if let Some(header) = new_resource {
                 self.catalogue.add_resource(header);
             }
-            let piece = row.batch.piece(row.place);
-            let shredded = self.shredder.shred(piece.span, row.span);
-            trace_id.append_value(row.span.trace_id.0)?;
-            span_id.append_value(row.span.span_id.0)?;
-            match row.span.parent_span_id.is_zero() {
-                true => parent.append_null(),
-                false => parent.append_value(row.span.parent_span_id.0)?,
+            let shredded = self.shredder.shred(&span, row.span, scanner);
+            columns.trace_id.append_value(row.span.trace_id.0)?;
+            columns.span_id.append_value(row.span.span_id.0)?;
+            let parent_row = parent_row(rows, number, row);
+            columns.parent_row.append_option(parent_row);
+            match row.span.parent_span_id.is_zero() || parent_row.is_some() {
+                true => columns.parent.append_null(),
+                false => columns.parent.append_value(row.span.parent_span_id.0)?,
             }
-            start.append_value(row.span.start_unix_nano);
+            columns.start.append_value(row.span.start_unix_nano);
             // Wrapping, so that an end before its start comes back as it was.
-            duration.append_value(row.span.end_unix_nano.wrapping_sub(row.span.start_unix_nano) as i64);
-            kind.append_value(row.span.kind);
-            status.append_value(row.span.status);
-            flags.append_value(shredded.flags);
-            name.append_value(shredded.name);
-            service.append_value(service_name);
-            resource.append_value(piece.resource);
-            scope.append_value(piece.scope);
-            layout.append_value(&shredded.layout);
-            residual.append_value(&shredded.residual);
+            columns.duration.append_value(row.span.end_unix_nano.wrapping_sub(row.span.start_unix_nano) as i64);
+            columns.kind.append_value(row.span.kind);
+            columns.status.append_value(row.span.status);
+            columns.flags.append_value(span.flags);
+            columns.name.append_value(span.name);
+            columns.service.append_value(service_name);
+            columns.resource.append_value(span.piece.resource);
+            columns.scope.append_value(span.piece.scope);
+            columns.layout.append_value(&shredded.layout);
+            columns.residual.append_value(&shredded.residual);
             // Of most spans both follow from the column before.
-            self_ns.append_option(Some(times.self_ns).filter(|ns| *ns != row.span.duration_ns()));
-            critical_ns.append_option(Some(times.critical_ns).filter(|ns| *ns != times.self_ns));
-            self.catalogue.add_span(service_name, shredded.name, row.span.kind);
+            columns.self_ns.append_option(Some(times.self_ns).filter(|ns| *ns != row.span.duration_ns()));
+            columns.critical_ns.append_option(Some(times.critical_ns).filter(|ns| *ns != times.self_ns));
+            self.catalogue.add_span(service_name, span.name, row.span.kind);
             for (column, cell) in &shredded.cells {
                 self.catalogue.add_value(*column, value_of(cell));
-                if let Some(column) = columns.get_mut(*column) {
-                    column.put(number, *cell);
+                if let Some(column) = columns.attributes.get_mut(*column) {
+                    column.put(columns.rows, *cell);
                 }
             }
             for attribute in &shredded.raw_attributes {
                 self.catalogue.add_residual(&view::key_value(attribute));
             }
+            columns.rows += 1;
         }
-        let mut arrays: Vec<ArrayRef> = vec![
-            Arc::new(trace_id.finish()),
-            Arc::new(span_id.finish()),
-            Arc::new(parent.finish()),
-            Arc::new(start.finish()),
-            Arc::new(duration.finish()),
-            Arc::new(kind.finish()),
-            Arc::new(status.finish()),
-            Arc::new(flags.finish()),
-            Arc::new(name.finish()),
-            Arc::new(service.finish()),
-            Arc::new(resource.finish()),
-            Arc::new(scope.finish()),
-            Arc::new(layout.finish()),
-            Arc::new(residual.finish()),
-        ];
-        arrays.extend(columns.into_iter().map(|column| column.finish(count)));
-        arrays.extend([Arc::new(self_ns.finish()) as ArrayRef, Arc::new(critical_ns.finish())]);
-        RecordBatch::try_new(Arc::clone(self.schema), arrays)
+        Ok(())
     }
+}
+
+/// How many rows before its own, which is `number`, a span's parent stands.
+fn parent_row(rows: &[Row<'_>], number: usize, row: &Row<'_>) -> Option<u32> {
+    let parent = row.span.parent_span_id;
+    if parent.is_zero() {
+        return None;
+    }
+    let before = rows.get(number.saturating_sub(columns::PARENT_ROWS)..number)?.iter().rev();
+    let before = before.take_while(|before| before.span.trace_id == row.span.trace_id);
+    (1..).zip(before).find(|(_, before)| before.span.span_id == parent).map(|(distance, _)| distance)
 }
 
 fn value_of<'a>(cell: &Cell<'a>) -> ValueView<'a> {

@@ -14,8 +14,8 @@
 //! | 4 | CRC-32C of all before |
 //! | | the sections, zstd: spine, superseded, structures, what all traces show, thinning, then names and rows of each level |
 //!
-//! Of an entry point that has more than [`spanwise_insight::population::MOST_PER_MINUTE`] traces in a minute only those from some level on have a
-//! row ([`Thinning`]); what the others show is kept of all.
+//! Of an entry point that has more than its share of a minute's traces only those from some level on have a row
+//! ([`Thinning`]); what the others show is kept of all.
 
 pub mod codec;
 pub mod read;
@@ -28,12 +28,11 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use spanwise_insight::analysis::Analysis;
-use spanwise_insight::population::{EntryMinute, MOST_LEVELS, Thinning, entry_minute, level};
+use spanwise_insight::population::{EntryMinute, MINUTE_NS, MOST_LEVELS, Thinning, level};
 use spanwise_insight::repetition::RepetitionKind;
-use spanwise_insight::row::{AttributeSet, Name, Names, Operation, ROW_VERSION, RowRepetition, TraceRow};
+use spanwise_insight::row::{AttributeSet, Name, Names, Operation, Outline, ROW_VERSION, TraceRow};
 use spanwise_journal::disk::{Disk, DiskFile};
 use spanwise_model::TraceId;
-use spanwise_wire::Piece;
 use spanwise_wire::encode::put_varint;
 
 use crate::block::BlockError;
@@ -70,9 +69,9 @@ type Shown = (u8, u64);
 #[derive(Default)]
 pub struct FactsBuilder {
     names: Names,
-    minutes: FxHashMap<EntryMinute, Thinning>,
-    /// Rows that may stay, with their places.
-    rows: Vec<(u32, TraceRow)>,
+    thinning: Thinning,
+    /// Rows that may stay, with their places, and what they show.
+    rows: Vec<(u32, u32, TraceRow)>,
     /// One for each trace: number in `shown`, or 0 without a row.
     shows: Vec<u32>,
     shown: FxHashMap<Shown, u32>,
@@ -85,15 +84,15 @@ pub struct FactsBuilder {
 }
 
 /// A trace alone shows what repeats in it and what is hidden, whatever thresholds over many say.
-fn kinds(row: &TraceRow) -> u8 {
+fn kinds(outline: &Outline) -> u8 {
     let bit = |kind: &str| KINDS.iter().position(|known| *known == kind).map_or(0, |bit| 1 << bit);
-    let of_repetition = |repetition: &RowRepetition| match repetition.kind {
+    let of_repetition = |kind: RepetitionKind| match kind {
         RepetitionKind::NPlusOne => bit("n_plus_one"),
         RepetitionKind::FanOut => bit("fan_out"),
         RepetitionKind::RetryStorm => bit("retry_storm"),
     };
-    let hidden = if row.hidden.is_empty() { 0 } else { bit("hidden_error") };
-    row.repetitions.iter().map(of_repetition).fold(hidden, |kinds, bit| kinds | bit)
+    let hidden = if outline.has_hidden_errors() { bit("hidden_error") } else { 0 };
+    outline.repetitions().map(of_repetition).fold(hidden, |kinds, bit| kinds | bit)
 }
 
 impl FactsBuilder {
@@ -102,36 +101,39 @@ impl FactsBuilder {
         &mut self.names
     }
 
-    /// `analysis` has read all that is known of the trace now, in the order of [`read::order`], as `pieces` are. Its
-    /// shape, if it has one.
-    pub fn add<'a, I: Iterator<Item = Piece<'a>>>(
+    /// `analysis` has read all that is known of the trace now, in the order of [`read::order`]; `attributes` adds those
+    /// of its spans, if its row is kept. The trace's shape, if it has one.
+    pub fn add(
         &mut self,
         id: &TraceId,
         analysis: &mut Analysis,
-        pieces: impl FnOnce() -> I,
+        attributes: impl FnOnce(&mut AttributeSet, &mut Names),
     ) -> Option<u64> {
         let place = self.starts.len() as u32;
         let (start, spans) = analysis.extent();
         self.suffixes.extend_from_slice(&id.0[8..]);
         self.starts.push(start);
         put_varint(&mut self.spans, spans as u64);
-        let Some(mut row) = analysis.row(&mut self.names) else {
+        let Some(outline) = analysis.outline(&mut self.names) else {
             self.shows.push(0);
             return None;
         };
-        let shape = row.shape;
-        let shown = (kinds(&row), row.shape);
+        let shape = outline.shape;
+        let shown = (kinds(&outline), shape);
         let next = self.ordered.len() as u32 + 1;
         let number = *self.shown.entry(shown).or_insert(next);
         if number == next {
             self.ordered.push(shown);
         }
         self.shows.push(number);
-        if self.minutes.entry(entry_minute(&row)).or_default().add(level(id)) {
+        let minute = outline.start_unix_nano / MINUTE_NS;
+        if self.thinning.add((outline.entry, minute), level(id))
+            && let Some(mut row) = analysis.row(outline, &mut self.names)
+        {
             let set = self.set.get_or_insert_with(AttributeSet::of_row);
-            read::add_attributes(pieces(), set, &mut self.names);
+            attributes(set, &mut self.names);
             row.attributes = set.take();
-            self.rows.push((place, row));
+            self.rows.push((place, number, row));
         }
         Some(shape)
     }
@@ -149,30 +151,25 @@ impl FactsBuilder {
     pub fn finish(mut self) -> Result<Vec<u8>, BlockError> {
         let mut names = NameLevels::of(&self.names);
         let mut thinning = Vec::new();
-        let mut minutes: Vec<(&EntryMinute, u32)> = self
-            .minutes
-            .iter()
-            .map(|(of, thinning)| (of, thinning.lowest()))
-            .filter(|(_, lowest)| *lowest > 0)
-            .collect();
-        minutes.sort_unstable();
-        for ((entry, minute), lowest) in minutes {
+        self.thinning.settle();
+        for ((entry, minute), lowest) in self.thinning.thinned() {
             for name in [entry.service, entry.operation] {
                 names.mark(name, MOST_LEVELS);
                 put_varint(&mut thinning, name.into());
             }
-            put_varint(&mut thinning, *minute);
+            put_varint(&mut thinning, minute);
             put_varint(&mut thinning, lowest.into());
         }
         let mut structures: FxHashMap<Vec<u8>, u64> = FxHashMap::default();
         let mut ordered = Vec::new();
         let mut buffer = Vec::new();
         let mut groups: [Group; LEVELS] = Default::default();
-        for (place, row) in &self.rows {
+        for (place, shown, row) in &self.rows {
             let level = level(&row.trace_id);
-            let lowest = self.minutes.get(&entry_minute(row)).map_or(0, Thinning::lowest);
+            let lowest = self.thinning.lowest_of(row);
             let Some(group) = groups.get_mut(level as usize).filter(|_| level >= lowest) else { continue };
             buffer.clear();
+            put_varint(&mut buffer, (*shown).into());
             put_structure(&mut buffer, row);
             each_name(row, &mut |name| names.mark(name, level));
             let structure = match structures.get(&buffer) {
@@ -446,6 +443,8 @@ impl FactsFile {
     ) -> Result<(), BlockError> {
         let structures = self.section(2)?;
         let structures = blocks(&structures).ok_or_else(|| self.corrupt("structures"))?;
+        let shows = self.section(3)?;
+        let shown = read_shown(&mut Reader(&shows)).ok_or_else(|| self.corrupt("what traces show"))?;
         // Names of a level are used by rows of that level and of lower ones.
         let mut known: Vec<Name> = Vec::new();
         for level in lowest as usize..LEVELS {
@@ -456,7 +455,8 @@ impl FactsFile {
         read_thinning(&section, &known, thin).ok_or_else(|| self.corrupt("thinning"))?;
         for level in lowest as usize..LEVELS {
             let section = self.section(FIRST_LEVEL + 2 * level + 1)?;
-            read_group(&section, &structures, &known, spine, is_wanted, visit).ok_or_else(|| self.corrupt("rows"))?;
+            read_group(&section, &structures, &shown, &known, spine, is_wanted, visit)
+                .ok_or_else(|| self.corrupt("rows"))?;
         }
         Ok(())
     }
@@ -479,12 +479,9 @@ impl FactsFile {
         let bytes = self.section(3)?;
         let read = || -> Option<Vec<(u32, u32)>> {
             let mut reader = Reader(&bytes);
-            let count = reader.count()?;
+            let shown = read_shown(&mut reader)?;
             let mut marks = vec![None];
-            for _ in 0..count {
-                let kinds = *reader.bytes(1)?.first()?;
-                marks.push(mark(kinds, u64::from_le_bytes(reader.array()?)));
-            }
+            marks.extend(shown.into_iter().map(|(kinds, shape)| mark(kinds, shape)));
             let mut found = Vec::new();
             let mut place = 0;
             while !reader.0.is_empty() {
@@ -495,6 +492,11 @@ impl FactsFile {
         };
         read().ok_or_else(|| self.corrupt("what traces show"))
     }
+}
+
+fn read_shown(reader: &mut Reader<'_>) -> Option<Vec<Shown>> {
+    let count = reader.count()?;
+    (0..count).map(|_| Some((*reader.bytes(1)?.first()?, u64::from_le_bytes(reader.array()?)))).collect()
 }
 
 fn blocks(bytes: &[u8]) -> Option<Vec<&[u8]>> {
@@ -538,6 +540,7 @@ fn read_thinning(section: &[u8], known: &[Name], thin: &mut dyn FnMut(EntryMinut
 fn read_group(
     section: &[u8],
     structures: &[&[u8]],
+    shown: &[Shown],
     known: &[Name],
     spine: &Spine,
     is_wanted: &dyn Fn(usize) -> bool,
@@ -554,9 +557,10 @@ fn read_group(
     let mut place = 0usize;
     while !places.0.is_empty() {
         place = place.checked_add(places.usize()?)?;
-        let structure = structures.get(numbers_of.usize()?)?;
+        let mut structure = Reader(structures.get(numbers_of.usize()?)?);
+        let (_, shape) = *shown.get(structure.usize()?.checked_sub(1)?)?;
         let (late, duration_ns, weight) = (times.varint()?, times.varint()?, read_weight(&mut times)?);
-        let mut row = read_row(Reader(structure), &mut numbers, &name)?;
+        let mut row = read_row(structure, &mut numbers, &name)?;
         let is_wanted = is_wanted(place);
         let count = attributes.count()?;
         if is_wanted {
@@ -574,6 +578,7 @@ fn read_group(
             row.trace_id = *spine.ids.get(place)?;
             row.start_unix_nano = spine.starts.get(place)?.wrapping_add(late);
             row.duration_ns = duration_ns;
+            row.shape = shape;
             row.weight = weight;
             row.spans = *spine.spans.get(place)?;
             visit(row);
@@ -594,6 +599,7 @@ pub fn rounded(row: TraceRow) -> TraceRow {
             duration_ns: row.duration_ns,
             spans: row.spans,
             weight: row.weight,
+            shape: row.shape,
             attributes: row.attributes,
             ..same
         },

@@ -2,17 +2,22 @@
 
 use rustc_hash::FxHashMap;
 use spanwise_insight::analysis::Analysis;
-use spanwise_insight::names::Names;
-use spanwise_insight::row::{AttributeSet, TraceRow};
+use spanwise_insight::names::{Key, Names};
+use spanwise_insight::row::{AttributeKey, AttributeSet, TraceRow};
 use spanwise_insight::view::{Process, Scalar, SpanTexts, SpanView};
 use spanwise_model::{SpanKind, StatusCode, TraceId};
-use spanwise_wire::view::{self, Fields, LazyKeyValue, ValueView};
+use spanwise_wire::view::{self, ValueView};
 use spanwise_wire::{Batch, Piece, SpanRef};
 
-/// Reads spans that live for `'a`; what it learned of their processes serves again.
+use crate::scan::{ByKey, Scanned, ScannedSpan, Scanner};
+
+/// Reads spans that live for `'a`, all scanned by the same scanner, with the same names; what it learned of their keys
+/// and processes serves again.
 #[derive(Default)]
 pub struct SpanReader<'a> {
     texts: SpanTexts<'a>,
+    keys: ByKey<Key>,
+    attribute_keys: ByKey<AttributeKey>,
     /// By address and length, which are found without looking at the bytes.
     by_address: FxHashMap<(usize, usize), Process>,
     by_content: FxHashMap<&'a [u8], Process>,
@@ -20,23 +25,22 @@ pub struct SpanReader<'a> {
 
 impl<'a> SpanReader<'a> {
     /// Adds a span to the trace that is read.
-    pub fn add(&mut self, span: &SpanRef, piece: Piece<'a>, analysis: &mut Analysis, names: &mut Names) {
-        let process = self.process(piece.resource, names);
+    pub fn add(
+        &mut self,
+        span: &SpanRef,
+        scanned: &ScannedSpan<'_, 'a>,
+        scanner: &Scanner<'a>,
+        analysis: &mut Analysis,
+        names: &mut Names,
+    ) {
+        let process = self.process(scanned.piece.resource, names);
         let kind = SpanKind::from_wire(span.kind.into());
         self.texts.begin(kind);
-        let mut trace_state = "";
-        for field in Fields::new(piece.span) {
-            match field.number {
-                3 => trace_state = field.value.text(),
-                5 => self.texts.set_name(field.value.text()),
-                9 => {
-                    let attribute = LazyKeyValue::new(field.value.bytes());
-                    let key = names.key(attribute.key);
-                    if key.is_read() {
-                        self.texts.attribute(key, scalar(attribute.value()));
-                    }
-                }
-                _ => {}
+        self.texts.set_name(scanned.name);
+        for attribute in scanned.attributes {
+            let key = *self.keys.of(attribute, scanner, |key| names.key(key));
+            if key.is_read() {
+                self.texts.attribute(key, scalar(attribute.value()));
             }
         }
         let view = SpanView {
@@ -49,7 +53,34 @@ impl<'a> SpanReader<'a> {
             service: process.service,
             host: process.host,
         };
-        analysis.add(view, trace_state, &self.texts, names);
+        analysis.add(view, scanned.trace_state, &self.texts, names);
+    }
+
+    /// Adds the attributes of a trace's spans, which come in the trace's order.
+    pub fn add_attributes<'s>(
+        &mut self,
+        spans: impl Iterator<Item = ScannedSpan<'s, 'a>>,
+        scanner: &Scanner<'a>,
+        set: &mut AttributeSet,
+        names: &mut Names,
+    ) where
+        'a: 's,
+    {
+        let mut last_resource: &[u8] = &[];
+        for span in spans {
+            for attribute in span.attributes {
+                let make = |key| set.key(std::str::from_utf8(key).unwrap_or_default(), names);
+                let key = self.attribute_keys.of(attribute, scanner, make);
+                set.add_known(key, scalar(attribute.value()), names);
+            }
+            let resource = span.piece.resource;
+            if !std::ptr::eq(last_resource, resource) && last_resource != resource {
+                for attribute in view::resource_attributes(resource) {
+                    set.add(attribute.key, scalar(attribute.value), names);
+                }
+            }
+            last_resource = resource;
+        }
     }
 
     fn process(&mut self, resource: &'a [u8], names: &mut Names) -> Process {
@@ -76,23 +107,6 @@ fn scalar(value: ValueView<'_>) -> Scalar<'_> {
     }
 }
 
-/// Adds the attributes of a trace's spans, which come in the trace's order.
-pub fn add_attributes<'a>(pieces: impl Iterator<Item = Piece<'a>>, set: &mut AttributeSet, names: &mut Names) {
-    let mut last_resource: &[u8] = &[];
-    for piece in pieces {
-        for field in Fields::new(piece.span).filter(|field| field.number == 9) {
-            let attribute = LazyKeyValue::new(field.value.bytes());
-            set.add(attribute.key_text(), scalar(attribute.value()), names);
-        }
-        if !std::ptr::eq(last_resource, piece.resource) && last_resource != piece.resource {
-            for attribute in view::resource_attributes(piece.resource) {
-                set.add(attribute.key, scalar(attribute.value), names);
-            }
-        }
-        last_resource = piece.resource;
-    }
-}
-
 /// In which order the spans of a trace are read: it must not show in which order they came.
 pub fn order(a: (&SpanRef, Piece<'_>), b: (&SpanRef, Piece<'_>)) -> std::cmp::Ordering {
     let key = |span: &SpanRef| (span.start_unix_nano, span.span_id, span.kind, span.end_unix_nano);
@@ -110,15 +124,20 @@ pub fn row_of(batch: &Batch, id: TraceId, names: &mut Names) -> Option<TraceRow>
         (Some(a), Some(b)) => order(a, b),
         _ => std::cmp::Ordering::Equal,
     });
+    let (mut scanner, mut scanned) = (Scanner::default(), Scanned::default());
     let (mut reader, mut analysis) = (SpanReader::default(), Analysis::default());
     analysis.begin(id);
     for (span, piece) in places.iter().filter_map(|place| of(*place)) {
-        reader.add(span, piece, &mut analysis, names);
+        scanner.scan(piece, &mut scanned);
+        if let Some(last) = scanned.get(scanned.len() - 1) {
+            reader.add(span, &last, &scanner, &mut analysis, names);
+        }
     }
     analysis.finish();
-    let mut row = analysis.row(names)?;
+    let outline = analysis.outline(names)?;
+    let mut row = analysis.row(outline, names)?;
     let mut set = AttributeSet::of_row();
-    add_attributes(places.iter().map(|place| batch.piece(*place)), &mut set, names);
+    reader.add_attributes(scanned.iter(0..scanned.len()), &scanner, &mut set, names);
     row.attributes = set.take();
     Some(row)
 }

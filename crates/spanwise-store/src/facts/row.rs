@@ -30,12 +30,11 @@ fn put_callee(out: &mut Vec<u8>, callee: Callee) {
     put_optional(out, callee.system);
 }
 
-/// All but numbers, ids and attributes. Rows of equal structure share its bytes. Branches are in order of names, as
+/// All but numbers, ids, shape and attributes. Rows of equal structure share its bytes. Branches are in order of names, as
 /// their order follows from the numbers.
 pub fn put_structure(out: &mut Vec<u8>, row: &TraceRow) {
     put_operation(out, row.entry);
     out.push(u8::from(row.is_rooted));
-    out.extend_from_slice(&row.shape.to_le_bytes());
     put_varint(out, row.repetitions.len() as u64);
     for repetition in &row.repetitions {
         put_varint(out, place(&REPETITIONS, &repetition.kind));
@@ -119,8 +118,8 @@ pub fn put_numbers(out: &mut Vec<u8>, row: &TraceRow) {
     branches(row).iter().for_each(|(_, ns)| put_varint(out, rounded(*ns)));
 }
 
-/// Puts a row together again; ids, times and attributes of the trace itself are left to the caller. `name` tells what
-/// a number of the file means to the caller.
+/// Puts a row together again; ids, times, shape and attributes of the trace itself are left to the caller. `name` tells
+/// what a number of the file means to the caller.
 pub fn read_row(mut structure: Reader<'_>, numbers: &mut Reader<'_>, name: &dyn Fn(Name) -> Name) -> Option<TraceRow> {
     let s = &mut structure;
     let known = |s: &mut Reader<'_>| s.u32().map(name);
@@ -131,7 +130,6 @@ pub fn read_row(mut structure: Reader<'_>, numbers: &mut Reader<'_>, name: &dyn 
     let time = |numbers: &mut Reader<'_>| numbers.varint().map(unrounded);
     let entry = operation(s)?;
     let is_rooted = s.bytes(1)? == [1];
-    let shape = u64::from_le_bytes(s.array()?);
     let mut row = TraceRow {
         trace_id: Default::default(),
         start_unix_nano: 0,
@@ -140,7 +138,7 @@ pub fn read_row(mut structure: Reader<'_>, numbers: &mut Reader<'_>, name: &dyn 
         weight: 1.0,
         entry,
         is_rooted,
-        shape,
+        shape: 0,
         repetitions: Vec::new(),
         hidden: Vec::new(),
         dependencies: Vec::new(),

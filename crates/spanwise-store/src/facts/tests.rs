@@ -18,6 +18,7 @@ use spanwise_wire::Batch;
 use super::read::{SpanReader, row_of};
 use super::window::collect;
 use super::*;
+use crate::scan::{Scanned, Scanner};
 use crate::{Snapshot, Store, StoreConfig};
 
 pub(crate) const NOW: u64 = 1_700_000_000_000_000_000;
@@ -193,12 +194,15 @@ fn damage_is_noticed_and_leads_to_no_panic() {
         let batch = batch(&spans(number));
         let mut analysis = Analysis::default();
         analysis.begin(id(number));
-        let mut reader = SpanReader::default();
-        for (span, piece) in batch.spans().iter().zip(batch.pieces()) {
-            reader.add(span, piece, &mut analysis, builder.names_mut());
+        let (mut scanner, mut scanned, mut reader) = Default::default();
+        for (place, (span, piece)) in batch.spans().iter().zip(batch.pieces()).enumerate() {
+            Scanner::scan(&mut scanner, piece, &mut scanned);
+            let read = Scanned::get(&scanned, place).unwrap();
+            SpanReader::add(&mut reader, span, &read, &scanner, &mut analysis, builder.names_mut());
         }
         analysis.finish();
-        builder.add(&id(number), &mut analysis, || batch.pieces());
+        let spans = scanned.iter(0..scanned.len());
+        builder.add(&id(number), &mut analysis, |set, names| reader.add_attributes(spans, &scanner, set, names));
     }
     builder.supersede("00", &id(1));
     let file = builder.finish().unwrap();

@@ -412,3 +412,55 @@ fn a_directory_and_a_bucket_are_not_mistaken_for_each_other() {
     let refused = Store::open(config, Arc::new(RealDisk), Arc::<ManualClock>::clone(&bench.clock)).err();
     assert!(told(refused).contains("it has blocks of its own"));
 }
+
+#[test]
+fn a_parent_is_the_same_wherever_it_stands_and_whatever_rows_are_read() {
+    use spanwise_model::SpanId;
+    const SPANS: u64 = 20_000;
+    let span_id = |number: u64| (number + 1).to_be_bytes().to_vec();
+    let parent = |number: u64| match number {
+        0 => Vec::new(),
+        // The one before, one far before, one that starts later, and one that never came.
+        number if number % 7 < 4 => span_id(number - 1),
+        number if number % 7 == 4 => span_id(number / 2),
+        number if number % 7 == 5 => span_id((number + 3) % SPANS),
+        _ => vec![0xee; 8],
+    };
+    let span = |number: u64| Span {
+        // Two traces of many spans, one after the other.
+        trace_id: vec![1 + u8::from(number >= SPANS / 2); 16],
+        span_id: span_id(number),
+        parent_span_id: parent(number),
+        start_time_unix_nano: 1_000 + number,
+        end_time_unix_nano: 2_000 + number,
+        ..Span::default()
+    };
+    let request = ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans {
+            scope_spans: vec![ScopeSpans { spans: (0..SPANS).map(span).collect(), ..ScopeSpans::default() }],
+            ..ResourceSpans::default()
+        }],
+    };
+    let built = block::build(&[batch(&request)], &block::nowhere).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for (name, content) in built.files() {
+        std::fs::write(dir.path().join(name), content).unwrap();
+    }
+    let reader = BlockReader::open(&RealDisk, dir.path(), "x").unwrap();
+    let check = |batches: &mut dyn Iterator<Item = Batch>, rows: &mut dyn Iterator<Item = u64>| {
+        for batch in batches {
+            for span in batch.spans() {
+                let number = rows.next().unwrap();
+                assert_eq!(span.span_id.0.to_vec(), span_id(number));
+                assert_eq!(span.parent_span_id, SpanId::from_slice(&parent(number)).unwrap_or_default(), "{number}");
+            }
+        }
+        assert_eq!(rows.next(), None);
+    };
+    check(&mut reader.scan().unwrap().map(Result::unwrap), &mut (0..SPANS));
+    let second = reader.trace(&TraceId([2; 16])).unwrap();
+    check(&mut second.into_iter(), &mut (SPANS / 2..SPANS));
+    let ranges = [3..4, 50..60, 62..63, 190..200, 8_190..8_200, 9_999..10_002, 19_999..20_000];
+    let rows = ranges.iter().flat_map(|range| range.start as u64..range.end as u64);
+    check(&mut reader.scan_rows(&ranges).unwrap().map(Result::unwrap), &mut rows.into_iter());
+}

@@ -2,13 +2,12 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use spanwise_wire::encode::put_varint;
-use spanwise_wire::view::{self, FieldValue, Fields, ValueView};
+use spanwise_wire::view::{self, ValueView};
 
 use super::bits::BitWriter;
 use super::{BUCKETS, INT, KEY, MAGIC, Of, Slowest, TEXT, hash, put_block, put_slowest, split_hash};
-use crate::block::index::TraceIndex;
-use crate::block::shred::{key_and_value, text_alone};
 use crate::block::write::Row;
+use crate::scan::{Attribute, ByKey, ScannedSpan, ScannedTrace, Scanner};
 
 /// Of the lists of values, for each span: keys whose values are listed at the least cost go first.
 pub const BUDGET_BITS: usize = 5;
@@ -56,12 +55,12 @@ struct ServiceState {
     errors: Vec<u32>,
 }
 
-struct Builder<'a> {
+/// Takes a block's traces one after the other, in the order of its index.
+pub struct PostingsBuilder<'a> {
     /// The first two are the name and the service.
     keys: Vec<(Of, &'a [u8], KeyState)>,
-    numbers: FxHashMap<&'a [u8], usize>,
-    /// By the place of an attribute in its span: mostly it is the same key as in the span before.
-    slots: Vec<(&'a [u8], usize)>,
+    /// The place in `keys` of each key of spans; `None` of one too many.
+    numbers: ByKey<Option<usize>>,
     /// Key and hash of the values of one trace.
     values: Vec<(usize, u64)>,
     pairs: usize,
@@ -72,42 +71,49 @@ struct Builder<'a> {
     resources: FxHashMap<(usize, usize), usize>,
     services_of: Vec<Vec<usize>>,
     resource_keys: FxHashSet<u64>,
+    /// Of each trace so far.
+    starts: Vec<u64>,
+    rows: u32,
 }
 
-/// The file of a block with these rows, which are in the order of its index.
-pub fn build(rows: &[Row<'_>], index: &TraceIndex) -> Vec<u8> {
-    let rows_of = |trace: usize| {
-        let range = index.rows_of(trace as u32).unwrap_or_default();
-        rows.get(range.start as usize..range.end as usize).unwrap_or_default()
-    };
-    let traces = index.len_traces();
-    let step = traces.div_ceil(SAMPLE_TRACES).max(1);
-    let listed = || KeyState { is_listed: true, ..KeyState::default() };
-    let mut builder = Builder {
-        keys: vec![(Of::Name, b"", listed()), (Of::Service, SERVICE_NAME.as_bytes(), listed())],
-        numbers: FxHashMap::default(),
-        slots: Vec::new(),
-        values: Vec::new(),
-        pairs: 0,
-        most_pairs: usize::MAX,
-        services: Vec::new(),
-        by_name: FxHashMap::default(),
-        resources: FxHashMap::default(),
-        services_of: Vec::new(),
-        resource_keys: FxHashSet::default(),
-    };
-    for trace in (0..traces).step_by(step) {
-        builder.add_values(trace as u32, rows_of(trace));
+impl<'a> PostingsBuilder<'a> {
+    /// For a block of so many traces and rows. Which keys are listed is told from a sample of its traces.
+    pub fn new(
+        traces: usize,
+        rows: usize,
+        mut sample: impl FnMut(usize, &mut dyn FnMut(&[Row<'a>], ScannedTrace<'_, 'a>)),
+    ) -> Self {
+        let listed = || KeyState { is_listed: true, ..KeyState::default() };
+        let mut builder = PostingsBuilder {
+            keys: vec![(Of::Name, b"", listed()), (Of::Service, SERVICE_NAME.as_bytes(), listed())],
+            numbers: ByKey::default(),
+            values: Vec::new(),
+            pairs: 0,
+            most_pairs: usize::MAX,
+            services: Vec::new(),
+            by_name: FxHashMap::default(),
+            resources: FxHashMap::default(),
+            services_of: Vec::new(),
+            resource_keys: FxHashSet::default(),
+            starts: Vec::with_capacity(traces),
+            rows: 0,
+        };
+        let step = traces.div_ceil(SAMPLE_TRACES).max(1);
+        for trace in (0..traces).step_by(step) {
+            sample(trace, &mut |rows, scanned| builder.add_values(trace as u32, rows, scanned));
+        }
+        builder.choose_keys(traces.div_ceil(step), traces, rows);
+        builder
     }
-    builder.choose_keys(traces.div_ceil(step), traces, rows.len());
-    let mut starts = Vec::with_capacity(traces);
-    for trace in 0..traces {
-        let rows = rows_of(trace);
-        builder.add_values(trace as u32, rows);
-        builder.add_services(trace as u32, rows, index.rows_of(trace as u32).map_or(0, |rows| rows.start));
-        starts.push(rows.iter().map(|row| row.span.start_unix_nano).min().unwrap_or(0));
+
+    /// Takes the rows of the next trace.
+    pub fn take(&mut self, rows: &[Row<'a>], scanned: ScannedTrace<'_, 'a>) {
+        let trace = self.starts.len() as u32;
+        self.add_values(trace, rows, scanned);
+        self.add_services(trace, rows);
+        self.starts.push(rows.iter().map(|row| row.span.start_unix_nano).min().unwrap_or(0));
+        self.rows += rows.len() as u32;
     }
-    builder.finish(&starts, rows.len())
 }
 
 const SERVICE_NAME: &str = "service.name";
@@ -128,53 +134,25 @@ fn hash_of(value: ValueView<'_>) -> Result<Option<u64>, ()> {
     })
 }
 
-/// [`hash_of`] the value of an attribute, unless its key is not wanted. Texts were validated at the door, and are not again.
-fn attribute<'a>(body: &'a [u8], wants: impl FnOnce(&'a [u8]) -> bool) -> Option<Result<Option<u64>, ()>> {
-    if let Some((key, value)) = key_and_value(body) {
-        if !wants(key) {
-            return None;
-        }
-        return Some(match text_alone(value) {
-            Some(text) => Ok(Some(hash(TEXT, text))),
-            None => hash_of(view::value(value)),
-        });
-    }
-    let whole = view::key_value(body);
-    wants(whole.key.as_bytes()).then(|| hash_of(whole.value))
-}
-
-impl<'a> Builder<'a> {
-    /// The number of a span attribute's key that stands at this place; `None` when it is one too many.
-    fn number(&mut self, key: &'a [u8], place: usize) -> Option<usize> {
-        if let Some((known, number)) = self.slots.get(place)
-            && *known == key
-        {
-            return Some(*number);
-        }
-        let number = match self.numbers.get(key) {
-            Some(number) => *number,
-            None if self.keys.len() < KEYS => {
-                self.keys.push((Of::Span, key, KeyState { is_listed: true, ..KeyState::default() }));
-                self.numbers.insert(key, self.keys.len() - 1);
-                self.keys.len() - 1
+impl<'a> PostingsBuilder<'a> {
+    /// The place of a span attribute's key; `None` when it is one too many.
+    fn number(&mut self, attribute: &Attribute<'a>, scanner: &Scanner<'a>) -> Option<usize> {
+        let keys = &mut self.keys;
+        *self.numbers.of(attribute, scanner, |key| {
+            if keys.len() >= KEYS {
+                return None;
             }
-            None => return None,
-        };
-        if place < KEYS && self.slots.len() <= place {
-            self.slots.resize(place + 1, (b"", 0));
-        }
-        if let Some(slot) = self.slots.get_mut(place).filter(|_| !key.is_empty()) {
-            *slot = (key, number);
-        }
-        Some(number)
+            keys.push((Of::Span, key, KeyState { is_listed: true, ..KeyState::default() }));
+            Some(keys.len() - 1)
+        })
     }
 
     /// Notes which values the trace has.
-    fn add_values(&mut self, trace: u32, rows: &[Row<'a>]) {
+    fn add_values(&mut self, trace: u32, rows: &[Row<'a>], scanned: ScannedTrace<'_, 'a>) {
         self.values.clear();
         let mut last_resource = None;
-        for row in rows {
-            self.add_values_of(row.batch.body_of(row.span));
+        for (row, span) in rows.iter().zip(scanned.spans()) {
+            self.add_values_of(&span, scanned.scanner);
             let resource = self.resource(row);
             if last_resource.replace(resource) != Some(resource) {
                 for service in self.services_of.get(resource).into_iter().flatten() {
@@ -200,35 +178,24 @@ impl<'a> Builder<'a> {
         self.values = values;
     }
 
-    fn add_values_of(&mut self, span: &'a [u8]) {
-        let (mut name, mut place) = (&b""[..], 0);
-        for field in Fields::new(span) {
-            match (field.number, field.value) {
-                (5, value) => name = value.bytes(),
-                (9, FieldValue::Len(body)) => {
-                    let mut number = None;
-                    let found = attribute(body, |key| {
-                        number = self.number(key, place);
-                        number.and_then(|number| self.keys.get(number)).is_some_and(|(_, _, state)| state.is_listed)
-                    });
-                    place += 1;
-                    let (Some(found), Some(number)) = (found, number) else { continue };
-                    match found {
-                        Ok(Some(hash)) => self.values.push((number, hash)),
-                        Ok(None) => {}
-                        // It may be equal to each of them.
-                        Err(()) => {
-                            if let Some((_, _, state)) = self.keys.get_mut(number) {
-                                self.pairs -= state.pairs.len();
-                                *state = KeyState::default();
-                            }
-                        }
-                    }
+    fn add_values_of(&mut self, span: &ScannedSpan<'_, 'a>, scanner: &Scanner<'a>) {
+        for attribute in span.attributes {
+            let Some(number) = self.number(attribute, scanner) else { continue };
+            let Some((_, _, state)) = self.keys.get_mut(number) else { continue };
+            if !state.is_listed {
+                continue;
+            }
+            match hash_of(attribute.value()) {
+                Ok(Some(hash)) => self.values.push((number, hash)),
+                Ok(None) => {}
+                // It may be equal to each of them.
+                Err(()) => {
+                    self.pairs -= state.pairs.len();
+                    *state = KeyState::default();
                 }
-                _ => {}
             }
         }
-        self.values.push((Of::Name as usize, hash(TEXT, name)));
+        self.values.push((Of::Name as usize, hash(TEXT, span.name.as_bytes())));
     }
 
     /// The number of a row's resource.
@@ -284,8 +251,8 @@ impl<'a> Builder<'a> {
         self.services_of.len() - 1
     }
 
-    fn add_services(&mut self, trace: u32, rows: &[Row<'a>], first_row: u32) {
-        for (row, number) in rows.iter().zip(first_row..) {
+    fn add_services(&mut self, trace: u32, rows: &[Row<'a>]) {
+        for (row, number) in rows.iter().zip(self.rows..) {
             let resource = self.resource(row);
             for service in self.services_of.get(resource).into_iter().flatten() {
                 let Some(service) = self.services.get_mut(*service) else { continue };
@@ -332,13 +299,14 @@ impl<'a> Builder<'a> {
         self.most_pairs = budget + budget / 4;
     }
 
-    fn finish(self, starts: &[u64], rows: usize) -> Vec<u8> {
+    /// The file.
+    pub fn finish(self) -> Vec<u8> {
         let mut directory = Vec::new();
         let mut sections = Vec::new();
-        let traces = starts.len();
+        let traces = self.starts.len();
         put_varint(&mut directory, traces as u64);
-        put_varint(&mut directory, rows as u64);
-        put_section(&mut directory, &mut sections, &starts_section(starts));
+        put_varint(&mut directory, u64::from(self.rows));
+        put_section(&mut directory, &mut sections, &starts_section(&self.starts));
         let mut resource_keys: Vec<u64> = self.resource_keys.into_iter().collect();
         resource_keys.sort_unstable();
         match resource_keys.len() > SERVICES {

@@ -20,8 +20,10 @@ pub const ACCURACY: f64 = 0.01;
 /// Durations, each with how many it stands for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sketch {
-    /// Number of a bin and its parts of [`ONE`], in order; never zero parts.
-    bins: Vec<(u16, i64)>,
+    /// Numbers of bins, in order.
+    bins: Vec<u16>,
+    /// Of each its parts of [`ONE`]; never none.
+    parts: Vec<i64>,
 }
 
 /// Bins of one power of two: seven tenths of what exact logarithms would need one over.
@@ -82,45 +84,47 @@ impl Sketch {
         if parts == 0 {
             return;
         }
-        match self.bins.binary_search_by_key(&bin, |(own, _)| *own) {
+        match self.bins.binary_search(&bin) {
             Ok(place) => {
-                let own = &mut self.bins[place].1;
+                let own = &mut self.parts[place];
                 *own = own.wrapping_add(parts);
                 if *own == 0 {
                     self.bins.remove(place);
+                    self.parts.remove(place);
                 }
             }
-            Err(place) => self.bins.insert(place, (bin, parts)),
+            Err(place) => {
+                self.bins.insert(place, bin);
+                self.parts.insert(place, parts);
+            }
         }
     }
 
     pub fn merge(&mut self, other: &Sketch) {
-        if self.bins.is_empty() {
-            self.bins.clone_from(&other.bins);
+        if other.bins.len() * 8 < self.bins.len() {
+            other.bins().for_each(|(bin, parts)| self.put(bin, parts));
             return;
         }
-        let mut merged = Vec::with_capacity(self.bins.len().max(other.bins.len()));
-        let (mut own, mut others) = (self.bins.iter().peekable(), other.bins.iter().peekable());
+        let mut merged = Self::default();
+        merged.bins.reserve(self.bins.len().max(other.bins.len()));
+        merged.parts.reserve(self.bins.len().max(other.bins.len()));
+        let before = std::mem::take(self);
+        let (mut own, mut others) = (before.bins().peekable(), other.bins().peekable());
         loop {
             let next = match (own.peek(), others.peek()) {
                 (Some(a), Some(b)) if a.0 == b.0 => (a.0, a.1.wrapping_add(b.1)),
-                (Some(a), Some(b)) => {
-                    if a.0 < b.0 {
-                        **a
-                    } else {
-                        **b
-                    }
-                }
-                (Some(last), None) | (None, Some(last)) => **last,
+                (Some(a), Some(b)) => *if a.0 < b.0 { a } else { b },
+                (Some(last), None) | (None, Some(last)) => *last,
                 (None, None) => break,
             };
             own.next_if(|bin| bin.0 == next.0);
             others.next_if(|bin| bin.0 == next.0);
             if next.1 != 0 {
-                merged.push(next);
+                merged.bins.push(next.0);
+                merged.parts.push(next.1);
             }
         }
-        self.bins = merged;
+        *self = merged;
     }
 
     pub fn is_empty(&self) -> bool {
@@ -128,13 +132,15 @@ impl Sketch {
     }
 
     /// Bins and their parts, in order.
-    pub fn bins(&self) -> &[(u16, i64)] {
-        &self.bins
+    pub fn bins(&self) -> impl DoubleEndedIterator<Item = (u16, i64)> + ExactSizeIterator + '_ {
+        self.bins.iter().copied().zip(self.parts.iter().copied())
     }
 
     /// Of bins that ascend; `None` when they do not.
     pub fn of_bins(bins: Vec<(u16, i64)>) -> Option<Self> {
-        bins.is_sorted_by(|a, b| a.0 < b.0).then_some(Self { bins })
+        let is_in_order = bins.is_sorted_by(|a, b| a.0 < b.0);
+        let (bins, parts) = bins.into_iter().unzip();
+        is_in_order.then_some(Self { bins, parts })
     }
 
     /// Durations stand for so many; bins from which more was taken than there was count as empty.
@@ -143,7 +149,7 @@ impl Sketch {
     }
 
     fn positive(&self) -> impl DoubleEndedIterator<Item = (u16, i64)> + '_ {
-        self.bins.iter().copied().filter(|(_, parts)| *parts > 0)
+        self.bins().filter(|(_, parts)| *parts > 0)
     }
 
     /// A duration in nanoseconds up to which lies at least the share `q` of all, within [`ACCURACY`]; 0 of none.
@@ -245,6 +251,6 @@ mod tests {
     fn bins_out_of_order_are_refused() {
         assert!(Sketch::of_bins(vec![(2, 1), (1, 1)]).is_none());
         assert!(Sketch::of_bins(vec![(1, 1), (1, 1)]).is_none());
-        assert_eq!(Sketch::of_bins(of(&[5, 7]).bins().to_vec()), Some(of(&[5, 7])));
+        assert_eq!(Sketch::of_bins(of(&[5, 7]).bins().collect()), Some(of(&[5, 7])));
     }
 }

@@ -24,13 +24,11 @@ fn main() {
         requests.into_iter().filter_map(|request| Batch::from_trusted(request.bytes.into()).ok()).collect();
     let sorted = spanwise_store::block::Sorted::of(&batches);
     let (mut least, mut bytes) = (f64::INFINITY, 0);
+    let (mut with, mut sketches) = (f64::INFINITY, 0);
     for _ in 0..turns {
         let began = Instant::now();
         bytes = black_box(sorted.facts()).map_or(0, |facts| facts.len());
         least = least.min(began.elapsed().as_nanos() as f64);
-    }
-    let (mut with, mut sketches) = (f64::INFINITY, 0);
-    for _ in 0..turns {
         let began = Instant::now();
         sketches = black_box(sorted.facts_and_sketches()).map_or(0, |(_, sketches)| sketches.len());
         with = with.min(began.elapsed().as_nanos() as f64);

@@ -154,7 +154,8 @@ struct Slot {
 
 /// Cells by key.
 pub struct Minutes {
-    places: FxHashMap<Key, u32>,
+    /// By kind, so that the few cells that are looked up for each span lie together.
+    places: [FxHashMap<Key, u32>; KINDS.len()],
     slots: Vec<Slot>,
     /// Cells of a kind and minute, and of a kind, without those of [`OTHER`].
     of_minute: FxHashMap<(Kind, u32), u32>,
@@ -177,13 +178,13 @@ impl Minutes {
     }
 
     pub fn get(&self, key: &Key) -> Option<&Cell> {
-        self.places.get(key).and_then(|place| self.slots.get(*place as usize)).map(|slot| &slot.cell)
+        self.places[key.kind as usize].get(key).and_then(|place| self.slots.get(*place as usize)).map(|slot| &slot.cell)
     }
 
     /// In no order, without those of which nothing is left.
     pub fn cells(&self) -> impl Iterator<Item = (&Key, &Cell)> {
         let cell = |place: u32| self.slots.get(place as usize).map(|slot| &slot.cell);
-        let cells = self.places.iter().filter_map(move |(key, place)| Some((key, cell(*place)?)));
+        let cells = self.places.iter().flatten().filter_map(move |(key, place)| Some((key, cell(*place)?)));
         cells.filter(|(_, cell)| !cell.is_empty())
     }
 
@@ -197,7 +198,10 @@ impl Minutes {
 
     /// There was more than is told apart.
     pub fn is_bounded(&self) -> bool {
-        self.places.keys().any(|key| key.a == OTHER || key.b == OTHER || (key.kind == Kind::Shape && key.c == 0))
+        self.places
+            .iter()
+            .flat_map(FxHashMap::keys)
+            .any(|key| key.a == OTHER || key.b == OTHER || (key.kind == Kind::Shape && key.c == 0))
     }
 
     fn is_full(&self, key: &Key) -> bool {
@@ -212,14 +216,14 @@ impl Minutes {
         let of_entry = Key { kind: Kind::Entry, c: 0, ..key };
         match key.kind {
             Kind::Service | Kind::Point => Key { a: OTHER, ..key },
-            Kind::Operation if self.places.contains_key(&of_service) => Key { b: OTHER, ..key },
-            Kind::Shape if self.places.contains_key(&of_entry) => Key { c: 0, ..key },
+            Kind::Operation if self.get(&of_service).is_some() => Key { b: OTHER, ..key },
+            Kind::Shape if self.get(&of_entry).is_some() => Key { c: 0, ..key },
             _ => Key { a: OTHER, b: OTHER, c: 0, ..key },
         }
     }
 
     fn slot(&mut self, key: Key) -> &mut Slot {
-        let place = match self.places.get(&key) {
+        let place = match self.places[key.kind as usize].get(&key) {
             Some(place) => *place,
             None => self.make(key),
         };
@@ -240,7 +244,7 @@ impl Minutes {
             }
         }
         let next = self.slots.len() as u32;
-        let place = *self.places.entry(key).or_insert(next);
+        let place = *self.places[key.kind as usize].entry(key).or_insert(next);
         if place == next {
             self.slots.push(Slot::default());
         }

@@ -132,8 +132,8 @@ fn put_section(cells: &[(Key, &Cell)], used: &Used<'_>) -> Vec<u8> {
         let mut last = 0;
         for (bin, parts) in cell.durations.bins() {
             put_varint(&mut bins, u64::from(bin - last));
-            last = *bin;
-            put_parts(&mut bins, *parts);
+            last = bin;
+            put_parts(&mut bins, parts);
         }
     }
     let mut section = Vec::new();

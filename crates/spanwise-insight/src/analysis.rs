@@ -11,7 +11,7 @@ use crate::names::{Key, Name, Names};
 use crate::repetition::{Repetition, critical_below, repetitions};
 use crate::tree::Tree;
 use crate::view::{Meaning, Processes, Scalar, SpanTexts, SpanView, scalars, view};
-use crate::weight::{SpanSays, TraceWeight};
+use crate::weight::{SpanSays, TraceWeight, of_probability};
 
 /// One trace at a time: [`Self::begin`], then [`Self::add`] for each span, then [`Self::finish`], then questions.
 #[derive(Default)]
@@ -105,6 +105,7 @@ impl Analysis {
             let process = processes.of(span, names);
             texts.begin(span.span.kind);
             texts.set_name(&span.span.name);
+            texts.kept_with = span.resource.kept_with;
             for (key, value) in scalars(&span.span.attributes) {
                 let key = names.key(key.as_bytes());
                 if key.is_read() {
@@ -132,8 +133,10 @@ impl Analysis {
         self.calls.push(call_view(texts, names));
         self.sizes.extend_from_slice(&texts.sizes);
         self.size_ends.push(self.sizes.len());
+        let by_tail = of_probability(texts.kept_with);
         let says = SpanSays::read(span.parent_id.is_none(), trace_state, texts.all(Meaning::SamplingRate));
-        if says.by_state.is_some() || says.by_rate.is_some() {
+        let says = SpanSays { by_tail, ..says };
+        if says.by_state.is_some() || says.by_rate.is_some() || by_tail.is_some() {
             self.sampled.push((self.spans.len(), says));
         }
         self.spans.push(span);

@@ -277,6 +277,8 @@ pub struct SpanTexts<'a> {
     pub(crate) kind: SpanKind,
     present: u64,
     values: Vec<(u8, Scalar<'a>)>,
+    /// The probability with which tail sampling kept the span's trace, if not all were.
+    pub kept_with: Option<f64>,
     pub(crate) sizes: Vec<(Name, f64)>,
 }
 

@@ -1,6 +1,6 @@
 //! How many traces a stored one stands for, where others were sampled away.
 
-use spanwise_model::{Span, Trace};
+use spanwise_model::{Trace, TraceSpan};
 
 use crate::view::{Scalar, scalars};
 
@@ -17,12 +17,16 @@ pub struct SpanSays {
     pub by_state: Option<f64>,
     /// By the largest of its rate attributes.
     pub by_rate: Option<f64>,
+    /// For how many it stands since our own tail sampling: see [`of_probability`].
+    pub by_tail: Option<f64>,
 }
 
 impl SpanSays {
-    pub fn of(span: &Span) -> Self {
-        let rates = scalars(&span.attributes).filter(|(key, _)| is_rate_key(key)).map(|(_, rate)| rate);
-        Self::read(span.parent_span_id.is_none(), &span.trace_state, rates)
+    pub fn of(span: &TraceSpan) -> Self {
+        let own = &span.span;
+        let rates = scalars(&own.attributes).filter(|(key, _)| is_rate_key(key)).map(|(_, rate)| rate);
+        let by_tail = of_probability(span.resource.kept_with);
+        Self { by_tail, ..Self::read(own.parent_span_id.is_none(), &own.trace_state, rates) }
     }
 
     /// `rates` are the values of attributes that say at which rate a trace was kept.
@@ -34,7 +38,7 @@ impl SpanSays {
             _ => None,
         });
         let by_state = if trace_state.is_empty() { None } else { of_trace_state(trace_state) };
-        Self { is_root, by_state, by_rate: rates.reduce(f64::max) }
+        Self { is_root, by_state, by_rate: rates.reduce(f64::max), by_tail: None }
     }
 
     fn count(&self) -> f64 {
@@ -52,6 +56,11 @@ pub fn rate_of(rate: f64) -> Option<f64> {
     (1.0..=MOST).contains(&rate).then_some(rate)
 }
 
+/// For how many traces one stands that tail sampling kept with a probability.
+pub fn of_probability(probability: Option<f64>) -> Option<f64> {
+    probability.and_then(|probability| rate_of(1.0 / probability))
+}
+
 /// For how many traces one stands, and each of its spans for how many.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TraceWeight {
@@ -60,17 +69,19 @@ pub struct TraceWeight {
     pub count: f64,
     /// What a tail sampler noted on any span: it kept or dropped the trace as a whole.
     rate: f64,
+    /// What our own tail sampling came to, which saw what the others had left.
+    tail: f64,
 }
 
 impl Default for TraceWeight {
     fn default() -> Self {
-        Self { count: 1.0, rate: 1.0 }
+        Self { count: 1.0, rate: 1.0, tail: 1.0 }
     }
 }
 
 impl TraceWeight {
     pub fn of(trace: &Trace) -> Self {
-        Self::of_spans(trace.spans.iter().map(|span| SpanSays::of(&span.span)))
+        Self::of_spans(trace.spans.iter().map(SpanSays::of))
     }
 
     pub fn of_spans(spans: impl Iterator<Item = SpanSays>) -> Self {
@@ -83,15 +94,16 @@ impl TraceWeight {
             }
             weight.count = weight.count.max(own);
             weight.rate = weight.rate.max(span.by_rate.unwrap_or(1.0));
+            weight.tail = weight.tail.max(span.by_tail.unwrap_or(1.0));
         }
-        weight.count = root.unwrap_or(weight.count);
+        weight.count = (root.unwrap_or(weight.count) * weight.tail).min(MOST);
         weight
     }
 
     /// For how many spans one of the trace stands. A span that names its own threshold was drawn with that: services
     /// further down may keep spans of traces whose roots were dropped, and those of more traces are then there.
     pub fn of_span(&self, by_state: Option<f64>) -> f64 {
-        by_state.map_or(self.count, |own| own.max(self.rate))
+        by_state.map_or(self.count, |own| (own.max(self.rate) * self.tail).min(MOST))
     }
 }
 
@@ -153,6 +165,19 @@ mod tests {
         assert_eq!(adjusted_count(&trace), 10.0);
         trace.spans[0].span.attributes = vec![KeyValue::new("SampleRate", "nonsense")];
         assert_eq!(adjusted_count(&trace), 2.0);
+    }
+
+    #[test]
+    fn our_own_tail_sampling_saw_what_others_had_left() {
+        let mut trace = trace(&[(1, 0, 0, 10), (2, 1, 1, 2)]);
+        for span in &mut trace.spans {
+            std::sync::Arc::make_mut(&mut span.resource).kept_with = Some(0.05);
+        }
+        assert!((adjusted_count(&trace) - 20.0).abs() < 1e-9);
+        trace.spans[0].span.trace_state = "ot=th:c".to_owned();
+        trace.spans[1].span.trace_state = "ot=th:8".to_owned();
+        let weight = TraceWeight::of(&trace);
+        assert!((weight.count - 80.0).abs() < 1e-9 && (weight.of_span(Some(2.0)) - 40.0).abs() < 1e-9);
     }
 
     #[test]

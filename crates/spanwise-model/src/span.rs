@@ -85,6 +85,9 @@ pub struct Resource {
     pub attributes: Vec<KeyValue>,
     pub dropped_attributes_count: u32,
     pub schema_url: String,
+    /// The probability with which this program's own tail sampling kept the trace, above 0 and below 1. Never sent: the
+    /// store's.
+    pub kept_with: Option<f64>,
 }
 
 impl Resource {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use spanwise_insight::population::findings_of_row;
 use spanwise_insight::row::Names;
-use spanwise_insight::weight::{SpanSays, TraceWeight, is_rate_key, of_trace_state, rate_of};
+use spanwise_insight::weight::{SpanSays, TraceWeight, is_rate_key, of_probability, of_trace_state, rate_of};
 use spanwise_insight::{Tree, trace_facts};
 use spanwise_model::{Span, Trace, TraceSpan};
 use spanwise_store::facts::read::row_of;
 use spanwise_wire::view::{Fields, ValueView};
-use spanwise_wire::{Batch, decode_trace, view};
+use spanwise_wire::{Batch, Piece, decode_trace, kept, view};
 
 use crate::traceql::Context;
 
@@ -96,20 +96,21 @@ impl<'a> TraceView<'a> {
 
     /// For how many traces this one stands, where others were sampled away; made when it is first asked for.
     pub fn weight(&self) -> &TraceWeight {
-        let says = |place: usize| says(self.batch.piece(place).span);
+        let says = |place: usize| says(self.batch.piece(place));
         self.weight.get_or_init(|| TraceWeight::of_spans((0..self.len()).map(says)))
     }
 
     /// For how many spans the one at a place stands.
     pub fn span_weight(&self, place: usize) -> f64 {
-        self.weight().of_span(says(self.batch.piece(place).span).by_state)
+        self.weight().of_span(says(self.batch.piece(place)).by_state)
     }
 }
 
 /// What a span's bytes say of its sampling.
-fn says(span: &[u8]) -> SpanSays {
-    let mut says = SpanSays { is_root: true, ..SpanSays::default() };
-    for field in Fields::new(span) {
+fn says(piece: Piece<'_>) -> SpanSays {
+    let by_tail = of_probability(kept::probability(piece.resource));
+    let mut says = SpanSays { is_root: true, by_tail, ..SpanSays::default() };
+    for field in Fields::new(piece.span) {
         match field.number {
             3 => says.by_state = of_trace_state(field.value.text()),
             4 => says.is_root = field.value.bytes().iter().all(|byte| *byte == 0),

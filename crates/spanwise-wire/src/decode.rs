@@ -8,6 +8,7 @@ use spanwise_model::{
 };
 
 use crate::batch::Batch;
+use crate::kept;
 use crate::view::{Fields, KeyValueView, ValueView, array_values, key_value, key_values};
 
 /// Decodes the body of a `Span`; unknown fields are left out.
@@ -94,6 +95,7 @@ pub fn decode_resource(header: &[u8]) -> Resource {
             _ => {}
         }
     }
+    resource.kept_with = kept::probability(header);
     resource
 }
 

@@ -13,6 +13,7 @@ pub mod frame;
 pub mod import;
 pub mod inflate;
 pub mod json;
+pub mod kept;
 mod repair;
 pub mod rewrite;
 pub mod sampling;

@@ -10,6 +10,7 @@ use spanwise_pipeline::config::units::GoDuration;
 use spanwise_pipeline::telemetry::Counter;
 use spanwise_pipeline::{Consumer, Payload, Refusal};
 use spanwise_store::Store;
+use spanwise_wire::kept::with_probability;
 
 pub const FACTORY: Factory = Factory {
     kind: Kind::Exporter,
@@ -61,7 +62,7 @@ struct StoreExporter {
 impl Consumer for StoreExporter {
     async fn consume(&self, payload: Payload) -> Result<(), Refusal> {
         let spans = payload.batch.len_spans() as u64;
-        match self.store.append(payload.batch).await {
+        match self.store.append(with_probability(payload.batch, payload.probability)).await {
             Ok(()) => {
                 self.sent.add(spans);
                 Ok(())

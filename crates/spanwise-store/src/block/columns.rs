@@ -39,6 +39,11 @@ pub const CRITICAL_NS: &str = "critical_ns";
 /// [`PARENT_ROWS`] before in the same trace. Then `parent_span_id` is null.
 pub const PARENT_ROW: &str = "parent_row";
 pub const PARENT_ROWS: usize = 128;
+/// Behind that, for other engines: with which probability tail sampling kept the trace, null where all were. The resource
+/// has it as well.
+pub const KEPT_WITH: &str = "kept_with";
+/// Columns behind those of times.
+pub const LAST: usize = 2;
 
 /// The attribute columns of a block, in order.
 #[derive(Debug, Clone, Default)]
@@ -109,6 +114,7 @@ impl AttributeColumns {
         fields.push(Field::new(SELF_NS, DataType::UInt64, true));
         fields.push(Field::new(CRITICAL_NS, DataType::UInt64, true));
         fields.push(Field::new(PARENT_ROW, DataType::UInt32, true));
+        fields.push(Field::new(KEPT_WITH, DataType::Float64, true));
         Schema::new(fields)
     }
 }

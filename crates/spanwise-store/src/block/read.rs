@@ -140,7 +140,7 @@ impl BlockReader {
         let fields = bare.schema().fields().len();
         let expected = columns::ATTRIBUTES + attributes.columns.len();
         let with_times = expected + columns::TIMES;
-        if ![expected, with_times, with_times + 1].contains(&fields) {
+        if ![expected, with_times, with_times + columns::LAST].contains(&fields) {
             return Err(corrupt("columns of an unknown format".to_owned()));
         }
         let parent_row = (fields > with_times).then_some(with_times);

@@ -15,7 +15,7 @@ use parquet::schema::types::ColumnPath;
 use spanwise_insight::minutes::{Bounds, Minutes};
 use spanwise_model::TraceId;
 use spanwise_wire::view::ValueView;
-use spanwise_wire::{Batch, SpanRef, view};
+use spanwise_wire::{Batch, SpanRef, kept, view};
 
 use super::columns::{self, AttributeColumns};
 use super::facts_of::{FactsTaker, SpanTimes};
@@ -169,7 +169,7 @@ pub fn build_with(
     let facts = builder.finish()?;
     let catalogue = catalogue.finish();
     let written = writer.close().map_err(|error| BlockError::Write(error.to_string()))?;
-    let behind_times = schema.fields().len() - 1;
+    let behind_times = schema.fields().len() - columns::LAST;
     let of_times = behind_times - columns::TIMES..behind_times;
     let column_bytes: i64 = written
         .row_groups()
@@ -375,28 +375,31 @@ impl AttributeColumn {
 /// What is read of a resource once, not for each of its spans.
 struct Resources<'a> {
     batches: &'a [Batch],
-    /// By batch, then by its resources.
-    services: Vec<Vec<Option<&'a str>>>,
+    /// By batch, then by its resources: the service, and with which probability tail sampling kept its traces.
+    known: Vec<Vec<Option<OfResource<'a>>>>,
 }
+
+type OfResource<'a> = (&'a str, Option<f64>);
 
 impl<'a> Resources<'a> {
     fn new(batches: &'a [Batch]) -> Self {
-        Self { batches, services: batches.iter().map(|batch| vec![None; batch.len_resources()]).collect() }
+        Self { batches, known: batches.iter().map(|batch| vec![None; batch.len_resources()]).collect() }
     }
 
-    /// The service of a row, and its resource's header if no row had it before.
-    fn service(&mut self, row: &Row<'a>) -> (&'a str, Option<&'a [u8]>) {
+    /// The service of a row, how it was kept, and its resource's header if no row had it before.
+    fn read(&mut self, row: &Row<'a>) -> (&'a str, Option<f64>, Option<&'a [u8]>) {
         let number = row.batch.resource_of_scope(row.span.scope as usize);
-        let known = self.services.get_mut(row.number as usize).and_then(|services| services.get_mut(number));
-        if let Some(Some(service)) = known {
-            return (service, None);
+        let known = self.known.get_mut(row.number as usize).and_then(|known| known.get_mut(number));
+        if let Some(Some((service, kept_with))) = known {
+            return (service, *kept_with, None);
         }
         let header = self.batches.get(row.number as usize).map_or(&[][..], |batch| batch.resource_header(number));
         let service = view::service_name(header).unwrap_or("unknown_service");
+        let kept_with = kept::probability(header);
         if let Some(known) = known {
-            *known = Some(service);
+            *known = Some((service, kept_with));
         }
-        (service, Some(header))
+        (service, kept_with, Some(header))
     }
 }
 
@@ -421,6 +424,7 @@ struct Columns {
     self_ns: UInt64Builder,
     critical_ns: UInt64Builder,
     parent_row: UInt32Builder,
+    kept_with: Float64Builder,
 }
 
 impl Columns {
@@ -447,6 +451,7 @@ impl Columns {
             self_ns: UInt64Builder::with_capacity(CHUNK_ROWS),
             critical_ns: UInt64Builder::with_capacity(CHUNK_ROWS),
             parent_row: UInt32Builder::with_capacity(CHUNK_ROWS),
+            kept_with: Float64Builder::with_capacity(CHUNK_ROWS),
         }
     }
 
@@ -471,7 +476,7 @@ impl Columns {
         let rows = self.rows;
         arrays.extend(self.attributes.into_iter().map(|column| column.finish(rows)));
         arrays.extend([Arc::new(self.self_ns.finish()) as ArrayRef, Arc::new(self.critical_ns.finish())]);
-        arrays.push(Arc::new(self.parent_row.finish()));
+        arrays.extend([Arc::new(self.parent_row.finish()) as ArrayRef, Arc::new(self.kept_with.finish())]);
         arrays
     }
 }
@@ -494,7 +499,7 @@ impl<'a> Taking<'a> {
     ) -> Result<(), arrow::error::ArrowError> {
         let columns = &mut self.columns;
         for (number, ((row, span), times)) in rows.iter().zip(scanned.iter(0..rows.len())).zip(times).enumerate() {
-            let (service_name, new_resource) = self.resources.service(row);
+            let (service_name, kept_with, new_resource) = self.resources.read(row);
             if let Some(header) = new_resource {
                 self.catalogue.add_resource(header);
             }
@@ -503,6 +508,7 @@ impl<'a> Taking<'a> {
             columns.span_id.append_value(row.span.span_id.0)?;
             let parent_row = parent_row(rows, number, row);
             columns.parent_row.append_option(parent_row);
+            columns.kept_with.append_option(kept_with);
             match row.span.parent_span_id.is_zero() || parent_row.is_some() {
                 true => columns.parent.append_null(),
                 false => columns.parent.append_value(row.span.parent_span_id.0)?,

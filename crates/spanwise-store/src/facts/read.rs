@@ -7,7 +7,7 @@ use spanwise_insight::row::{AttributeKey, AttributeSet, TraceRow};
 use spanwise_insight::view::{Process, Scalar, SpanTexts, SpanView};
 use spanwise_model::{SpanKind, StatusCode, TraceId};
 use spanwise_wire::view::{self, ValueView};
-use spanwise_wire::{Batch, Piece, SpanRef};
+use spanwise_wire::{Batch, Piece, SpanRef, kept};
 
 use crate::scan::{ByKey, Scanned, ScannedSpan, Scanner};
 
@@ -19,8 +19,8 @@ pub struct SpanReader<'a> {
     keys: ByKey<Key>,
     attribute_keys: ByKey<AttributeKey>,
     /// By address and length, which are found without looking at the bytes.
-    by_address: FxHashMap<(usize, usize), Process>,
-    by_content: FxHashMap<&'a [u8], Process>,
+    by_address: FxHashMap<(usize, usize), (Process, Option<f64>)>,
+    by_content: FxHashMap<&'a [u8], (Process, Option<f64>)>,
 }
 
 impl<'a> SpanReader<'a> {
@@ -33,10 +33,11 @@ impl<'a> SpanReader<'a> {
         analysis: &mut Analysis,
         names: &mut Names,
     ) {
-        let process = self.process(scanned.piece.resource, names);
+        let (process, kept_with) = self.process(scanned.piece.resource, names);
         let kind = SpanKind::from_wire(span.kind.into());
         self.texts.begin(kind);
         self.texts.set_name(scanned.name);
+        self.texts.kept_with = kept_with;
         for attribute in scanned.attributes {
             let key = *self.keys.of(attribute, scanner, |key| names.key(key));
             if key.is_read() {
@@ -83,14 +84,16 @@ impl<'a> SpanReader<'a> {
         }
     }
 
-    fn process(&mut self, resource: &'a [u8], names: &mut Names) -> Process {
+    /// The process of a resource, and with which probability tail sampling kept its traces, if not all.
+    fn process(&mut self, resource: &'a [u8], names: &mut Names) -> (Process, Option<f64>) {
         let address = (resource.as_ptr() as usize, resource.len());
         if let Some(process) = self.by_address.get(&address) {
             return *process;
         }
         let process = *self.by_content.entry(resource).or_insert_with(|| {
             let attributes = view::resource_attributes(resource);
-            Process::of(attributes.map(|attribute| (attribute.key, scalar(attribute.value))), names)
+            let process = Process::of(attributes.map(|attribute| (attribute.key, scalar(attribute.value))), names);
+            (process, kept::probability(resource))
         });
         self.by_address.insert(address, process);
         process

@@ -10,6 +10,7 @@ use serde_json::{Value as Json, json};
 use spanwise_query::SpanSet;
 use spanwise_wire::Batch;
 use spanwise_wire::encode::put_len_field;
+use spanwise_wire::kept::as_sent;
 
 use super::jaeger_api::pairs;
 use super::tempo_json::{attributes, resource_spans};
@@ -83,7 +84,7 @@ async fn trace_v1(
         return Ok((StatusCode::NOT_FOUND, "trace not found").into_response());
     };
     if wants_protobuf(&headers) {
-        return Ok(protobuf(trace.bytes().to_vec()));
+        return Ok(protobuf(as_sent(trace).bytes().to_vec()));
     }
     Ok(axum::Json(json!({"batches": resource_spans(&trace)})).into_response())
 }
@@ -98,7 +99,7 @@ async fn trace_v2(
     Parameters(pairs(query.as_deref())).window()?;
     let trace = find(&app, &id).await?;
     if wants_protobuf(&headers) {
-        let bytes = trace.map(|trace| trace.bytes().clone()).unwrap_or_default();
+        let bytes = trace.map(|trace| as_sent(trace).bytes().clone()).unwrap_or_default();
         let mut answer = Vec::with_capacity(bytes.len() + 8);
         put_len_field(&mut answer, 1, &bytes);
         return Ok(protobuf(answer));

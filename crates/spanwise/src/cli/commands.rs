@@ -17,6 +17,7 @@ use spanwise_query::Budget;
 use spanwise_query::clocks::clocks;
 use spanwise_store::{ObjectDisk, Snapshot, Store, StoreConfig};
 use spanwise_wire::import::import as read_file;
+use spanwise_wire::kept::as_sent;
 use spanwise_wire::{Batch, decode_trace};
 
 use super::client::{authority, request};
@@ -204,7 +205,7 @@ pub fn trace(
     };
     let mut out = std::io::stdout().lock();
     if matches!(format, TraceFormat::Otlp) {
-        out.write_all(batch.bytes())?;
+        out.write_all(as_sent(batch).bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     let start = batch.spans().iter().map(|span| span.start_unix_nano).min().unwrap_or(0);

@@ -1,9 +1,11 @@
-//! Traffic of which a tenth was kept at its source: what the program counts, and what there was.
+//! Traffic of which a tenth was kept, at its source or by the program itself: what the program counts, and what there was.
 
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
+use prost::Message as _;
 use serde_json::Value as Json;
 
-use crate::harness::{Server, otlp, span, spanwise};
+use crate::harness::{Server, config, hex, otlp, span, spanwise, text, trace_id};
 
 const START: u64 = 1_760_000_000_000_000_000;
 const SECONDS: u64 = 300;
@@ -41,17 +43,52 @@ fn is_kept(number: u64) -> bool {
     spread(number) & ((1 << 56) - 1) >= THRESHOLD
 }
 
-fn sampled() -> (tempfile::TempDir, Server) {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Server::start(dir.path(), &[]);
-    let kept: Vec<u64> = (0..REQUESTS).filter(|number| is_kept(*number)).collect();
-    for numbers in kept.chunks(500) {
-        let traces: Vec<_> = numbers.iter().map(|number| trace(*number)).collect();
+/// Sends traces, 500 at a time.
+fn send(server: &Server, numbers: &[u64], has_trace_state: bool) {
+    for numbers in numbers.chunks(500) {
+        let mut traces: Vec<_> = numbers.iter().map(|number| trace(*number)).collect();
+        if !has_trace_state {
+            traces.iter_mut().flatten().flatten().for_each(|span| span.trace_state.clear());
+        }
         for (place, service) in ["shop", "cart"].into_iter().enumerate() {
             let spans = traces.iter().flat_map(|trace| trace[place].clone()).collect();
             assert_eq!(server.export(&otlp(service, spans)), Some(200));
         }
     }
+}
+
+fn sampled() -> (tempfile::TempDir, Server) {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let kept: Vec<u64> = (0..REQUESTS).filter(|number| is_kept(*number)).collect();
+    send(&server, &kept, true);
+    (dir, server)
+}
+
+fn sampled_by_tail() -> (tempfile::TempDir, Server) {
+    let (dir, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let sampling = config(
+        files.path(),
+        "tail.yaml",
+        "receivers: {otlp: {protocols: {http: {endpoint: '127.0.0.1:0'}}}}\n\
+         processors:\n  batch: {timeout: 100ms}\n  tail_sampling:\n    decision_wait: 2s\n    policies:\n    \
+         - {name: tenth, type: probabilistic, probabilistic: {sampling_percentage: 10}}\n    \
+         - {name: never, type: latency, latency: {threshold_ms: 3600000}}\n\
+         exporters: {spanwise: {}}\n\
+         service: {pipelines: {traces: {receivers: [otlp], processors: [tail_sampling, batch], exporters: [spanwise]}}}\n",
+    );
+    let server = Server::start(dir.path(), &["--config", &sampling]);
+    send(&server, &(0..REQUESTS).collect::<Vec<_>>(), false);
+    server.eventually("all traces are decided and stored", |server| {
+        let metrics = text(&server.get("metrics", "/metrics").body);
+        let decided = |label: &str| -> u64 {
+            let name = "otelcol_processor_tail_sampling_global_count_traces_sampled{";
+            let lines = metrics.lines().filter(|line| line.starts_with(name) && line.contains(label));
+            lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
+        };
+        let kept = decided("sampled=\"true\"");
+        kept + decided("sampled=\"false\"") == REQUESTS && server.metric("otelcol_exporter_sent_spans") == 3 * kept
+    });
     (dir, server)
 }
 
@@ -74,6 +111,32 @@ fn named<'a>(items: &'a Json, name: &str) -> &'a Json {
 #[test]
 fn a_tenth_of_the_traffic_shows_the_rate_of_all_of_it() {
     let (dir, server) = sampled();
+    shows_the_rate_of_all(&dir, &server);
+}
+
+#[test]
+fn a_tenth_that_tail_sampling_kept_shows_the_rate_of_all_of_it_and_leaves_as_it_came() {
+    let (dir, server) = sampled_by_tail();
+    shows_the_rate_of_all(&dir, &server);
+    let recent = server
+        .json("http", &format!("/api/spanwise/search?limit=1&from={START}&to={}", START + SECONDS * 1_000_000_000));
+    let id = recent["traces"][0]["trace_id"].as_str().unwrap();
+    let number = (0..REQUESTS).find(|number| hex(&trace_id(spread(*number))) == id).unwrap();
+    let mut expected: Vec<Span> = trace(number).into_iter().flatten().collect();
+    expected.iter_mut().for_each(|span| span.trace_state.clear());
+    let stored = spanwise(&["trace", id, "--format", "otlp", "--data-dir", dir.path().to_str().unwrap()]);
+    let sent = stored.stdout;
+    let stored = ExportTraceServiceRequest::decode(&sent[..]).unwrap();
+    assert_eq!(stored.encoded_len(), sent.len(), "there is nothing in it that OTLP does not have");
+    let mut spans: Vec<Span> = Vec::new();
+    spans.extend(
+        stored.resource_spans.into_iter().flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans),
+    );
+    spans.sort_by(|a, b| a.span_id.cmp(&b.span_id));
+    assert_eq!(spans, expected);
+}
+
+fn shows_the_rate_of_all(dir: &tempfile::TempDir, server: &Server) {
     let window = format!("from={START}&to={}", START + SECONDS * 1_000_000_000);
     let get = |path: &str| server.json("http", path);
     let all = REQUESTS as f64;

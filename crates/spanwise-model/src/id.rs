@@ -33,10 +33,13 @@ macro_rules! id_type {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                for byte in self.0 {
-                    write!(f, "{byte:02x}")?;
+                const DIGITS: &[u8; 16] = b"0123456789abcdef";
+                let mut text = [0; 2 * $bytes];
+                for (two, byte) in text.chunks_exact_mut(2).zip(self.0) {
+                    two[0] = DIGITS[usize::from(byte >> 4)];
+                    two[1] = DIGITS[usize::from(byte & 15)];
                 }
-                Ok(())
+                f.write_str(std::str::from_utf8(&text).unwrap_or_default())
             }
         }
 

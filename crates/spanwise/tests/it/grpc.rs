@@ -39,6 +39,24 @@ pub fn call(port: u16, method: &str, headers: &[(&str, &str)], stream: &[u8]) ->
     }
 }
 
+/// Opens so many streams on one connection that announce a message and then send nothing. They last as long as the answer.
+pub async fn announce(port: u16, streams: usize, length: u32) -> Vec<h2::SendStream<Bytes>> {
+    let tcp = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let (client, connection) = h2::client::handshake(tcp).await.unwrap();
+    tokio::spawn(connection);
+    let mut open = Vec::with_capacity(streams);
+    for _ in 0..streams {
+        let request = Request::post(format!("http://127.0.0.1:{port}{EXPORT}")).header("te", "trailers");
+        let request = request.header("content-type", "application/grpc").body(()).unwrap();
+        let mut client = client.clone().ready().await.unwrap();
+        let (_, mut body) = client.send_request(request, false).unwrap();
+        let begun = [&[0][..], &length.to_be_bytes(), b"a beginning"].concat();
+        body.send_data(Bytes::from(begun), false).unwrap();
+        open.push(body);
+    }
+    open
+}
+
 async fn exchange(port: u16, method: &str, headers: &[(&str, &str)], stream: &[u8]) -> Result<GrpcAnswer, h2::Error> {
     let tcp = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let (mut client, connection) = h2::client::handshake(tcp).await?;

@@ -47,6 +47,32 @@ fn an_endless_sender_is_cut_off_at_the_limit() {
 }
 
 #[test]
+fn senders_that_announce_much_and_stall_keep_nobody_out() {
+    let server = Server::start_in_memory(&[]);
+    let port = server.port("otlp_grpc");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    // Together they announce 2.4 GB.
+    let stalled = runtime.block_on(async {
+        let mut stalled = Vec::new();
+        for _ in 0..3 {
+            stalled.push(grpc::announce(port, 200, 4_000_000).await);
+        }
+        stalled
+    });
+    let framed = grpc::frame(false, &otlp("shop", vec![span(1, 1, 0, "a")]));
+    // Before, while and after they come.
+    for _ in 0..50 {
+        let answer = grpc::call_raw(port, &[], &framed);
+        assert_eq!(answer.code, "OK", "{}", answer.message);
+    }
+    let large = otlp("shop", (0..10_000).map(|number| span(number, 1, 0, "a span with quite a long name")).collect());
+    let answer = grpc::call_raw(port, &[], &grpc::frame(false, &large));
+    assert_eq!(answer.code, "OK", "{}", answer.message);
+    assert_eq!(server.export(&large), Some(200));
+    assert_eq!(stalled.iter().map(Vec::len).sum::<usize>(), 600);
+}
+
+#[test]
 fn a_truncated_upload_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]);

@@ -19,6 +19,10 @@ use crate::telemetry::Counter;
 pub use crate::config::Signal;
 pub use crate::flow::RawFormat as Format;
 
+/// What is held for a message of which nothing has arrived yet, and how it grows with what does.
+pub const FIRST_ROOM: usize = 16 << 10;
+const ROOM_GROWTH: usize = 8;
+
 /// A refusal before a batch existed, for both protocols.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
@@ -112,6 +116,26 @@ impl Admission {
 
     pub fn message_bytes(&self) -> usize {
         self.limits.message_bytes
+    }
+
+    /// The same for a message whose length was told: refused when there is no room for all of it now, but only the first
+    /// part is held. See [`Self::make_room`].
+    pub fn admit_announced(&self, length: usize) -> Result<Charge, Rejection> {
+        let mut charge = self.admit(length)?;
+        charge.shrink_to(length.min(FIRST_ROOM));
+        Ok(charge)
+    }
+
+    /// Makes the charge cover what has `arrived` of a message, and more ahead if there is room, up to what was told.
+    pub fn make_room(&self, charge: &mut Charge, arrived: usize, told: usize) -> Result<(), Rejection> {
+        if arrived <= charge.bytes() {
+            return Ok(());
+        }
+        let ahead = told.min(arrived.saturating_mul(ROOM_GROWTH)).max(arrived);
+        match charge.grow(ahead - charge.bytes()) || charge.grow(arrived - charge.bytes()) {
+            true => Ok(()),
+            false => Err(self.out_of_memory()),
+        }
     }
 
     /// Memory for a body that is about to be read. Cheap: nothing was read yet.

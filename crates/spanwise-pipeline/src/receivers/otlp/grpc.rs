@@ -159,8 +159,8 @@ async fn answer(
     Ok(partial.to_proto())
 }
 
-/// Reads one length-prefixed message. Memory for all of it is charged as soon as its length is known, and then taken
-/// in one piece.
+/// Reads one length-prefixed message. It is refused at once when there is no memory for all of it; what is held from
+/// others grows with what has arrived, so that who only announces keeps nobody out.
 async fn read_message(mut body: RecvStream, admission: &Admission) -> Result<(bool, Bytes, Charge), Rejection> {
     let mut header = Vec::with_capacity(FRAME_HEADER);
     let mut message: Option<Message> = None;
@@ -184,7 +184,7 @@ async fn read_message(mut body: RecvStream, admission: &Admission) -> Result<(bo
             }
         }
         if let Some(message) = &mut message {
-            message.add(&chunk)?;
+            message.add(&chunk, admission)?;
         }
     }
     match message {
@@ -211,14 +211,15 @@ impl Message {
         if flag > 1 {
             return Err(Rejection::new(Code::InvalidArgument, "unknown flag before the message"));
         }
-        let charge = admission.admit(length)?;
+        let charge = admission.admit_announced(length)?;
         Ok(Self { is_compressed: flag == 1, length, bytes: Vec::with_capacity(length.min(ROOM_AHEAD)), charge })
     }
 
-    fn add(&mut self, chunk: &[u8]) -> Result<(), Rejection> {
+    fn add(&mut self, chunk: &[u8], admission: &Admission) -> Result<(), Rejection> {
         if self.bytes.len() + chunk.len() > self.length {
             return Err(Rejection::new(Code::InvalidArgument, "more than one message in a unary call"));
         }
+        admission.make_room(&mut self.charge, self.bytes.len() + chunk.len(), self.length)?;
         if self.bytes.len() + chunk.len() > self.bytes.capacity() {
             // What a large message has reached, doubled, but never more than it said.
             let larger = self.bytes.capacity().saturating_mul(2).min(self.length);

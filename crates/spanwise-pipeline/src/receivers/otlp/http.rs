@@ -19,15 +19,11 @@ use spanwise_model::limits;
 use spanwise_wire::answer::{Code, PartialSuccess};
 use spanwise_wire::inflate::Encoding;
 
-use super::admission::{Admission, Format, Rejection, Signal, retry_seconds};
+use super::admission::{Admission, FIRST_ROOM, Format, Rejection, Signal, retry_seconds};
 use super::config::{Cors, HttpConfig};
 use crate::component::BuildContext;
 use crate::flow::Metadata;
 use crate::net::{Listener, Stream};
-
-/// Room for a body of which nothing has arrived yet, and how it grows with what does.
-const FIRST_ROOM: usize = 16 << 10;
-const ROOM_GROWTH: usize = 8;
 
 struct Server {
     config: HttpConfig,
@@ -160,14 +156,8 @@ impl Server {
             if length > self.admission.message_bytes() {
                 self.admission.admit(length)?;
             }
-            if length > charge.bytes() {
-                let ahead = declared.min(length.saturating_mul(ROOM_GROWTH)).max(length);
-                if charge.grow(ahead - charge.bytes()) {
-                    buffer.reserve(ahead - buffer.len());
-                } else if !charge.grow(length - charge.bytes()) {
-                    return Err(self.admission.out_of_memory());
-                }
-            }
+            self.admission.make_room(&mut charge, length, declared)?;
+            buffer.reserve(charge.bytes().saturating_sub(buffer.len()));
             buffer.extend_from_slice(&chunk);
         }
         Ok((buffer.freeze(), charge))

@@ -47,7 +47,7 @@ crash: ## five hundred rounds of load, kill -9, restart, compare
 fuzz: ## every fuzz target for twenty seconds (nightly compiler); FUZZ_SECONDS=n for longer
 	@scripts/fuzz.sh $(FUZZ_SECONDS)
 
-package: ## what crates.io would get of spanwise-propagate and spanwise-sdk, built from that alone
+package: ## what crates.io would get of spanwise-propagate and spanwise-sdk, built from that alone; asks the registry
 	@$(CARGO) publish --dry-run --allow-dirty -p spanwise-propagate -p spanwise-sdk
 
 fmt: ## format all sources

@@ -3,9 +3,10 @@
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
 
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
-use opentelemetry::Context;
 use opentelemetry::trace::{Status, TraceContextExt};
+use opentelemetry::{Context, KeyValue};
 use pin_project_lite::pin_project;
 
 use super::names;
@@ -27,6 +28,26 @@ pub(super) struct Open {
     pub(super) is_server: bool,
     /// The status is in the trailers.
     pub(super) awaits_rpc_status: bool,
+}
+
+impl Open {
+    /// The status of what the head of a response says.
+    pub(super) fn answered<B>(&mut self, response: &Response<B>) {
+        let span = self.context.span();
+        if self.awaits_rpc_status {
+            self.awaits_rpc_status = !names::set_rpc_status(&span, response.headers(), self.is_server);
+        } else {
+            // What a client did wrong is no error of the server.
+            names::set_http_status(&span, response.status(), if self.is_server { 500 } else { 400 });
+        }
+    }
+}
+
+/// No answer at all.
+pub(super) fn failed<E>(context: &Context, message: String) {
+    let span = context.span();
+    span.set_attribute(KeyValue::new("error.type", std::any::type_name::<E>()));
+    span.set_status(Status::error(message));
 }
 
 impl Drop for Open {

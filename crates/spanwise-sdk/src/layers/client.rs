@@ -5,13 +5,13 @@ use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use http::{Request, Response};
-use opentelemetry::trace::{SpanBuilder, SpanKind, Status, TraceContextExt};
+use opentelemetry::trace::{SpanBuilder, SpanKind};
 use opentelemetry::{Context, KeyValue};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::body::{Open, TracedBody};
+use super::body::{Open, TracedBody, failed};
 use super::names;
 
 /// Sends the trace's context along, and notes what came back.
@@ -113,28 +113,16 @@ where
         match result {
             Ok(response) => {
                 if let Some(open) = &mut open {
-                    let span = open.context.span();
-                    if open.awaits_rpc_status {
-                        open.awaits_rpc_status = !names::set_rpc_status(&span, response.headers(), false);
-                    } else {
-                        names::set_http_status(&span, response.status(), 400);
-                    }
+                    open.answered(&response);
                 }
                 Poll::Ready(Ok(response.map(|body| TracedBody::new(body, open))))
             }
             Err(error) => {
                 if let Some(open) = &open {
-                    failed::<E>(&open.context, &error);
+                    failed::<E>(&open.context, error.to_string());
                 }
                 Poll::Ready(Err(error))
             }
         }
     }
-}
-
-/// No answer at all.
-pub(super) fn failed<E>(context: &Context, error: &impl std::fmt::Display) {
-    let span = context.span();
-    span.set_attribute(KeyValue::new("error.type", std::any::type_name::<E>()));
-    span.set_status(Status::error(error.to_string()));
 }

@@ -2,7 +2,7 @@
 
 use opentelemetry::trace::{FutureExt, TraceContextExt};
 
-use super::{client, names};
+use super::{body, client, names};
 
 /// Sends a request as a span of the active trace.
 pub trait SendTraced {
@@ -21,7 +21,7 @@ impl SendTraced for reqwest::RequestBuilder {
         let result = client.execute(request).with_context(context.clone()).await;
         match &result {
             Ok(response) => names::set_http_status(&context.span(), response.status(), 400),
-            Err(error) => client::failed::<reqwest::Error>(&context, error),
+            Err(error) => body::failed::<reqwest::Error>(&context, error.to_string()),
         }
         context.span().end();
         result

@@ -5,13 +5,13 @@ use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use http::{Request, Response};
-use opentelemetry::trace::{Link, SpanBuilder, SpanKind, Status, TraceContextExt};
+use opentelemetry::trace::{Link, SpanBuilder, SpanKind};
 use opentelemetry::{Context, KeyValue};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::body::{Open, TracedBody};
+use super::body::{Open, TracedBody, failed};
 use super::names;
 use crate::propagation::OtherTraces;
 
@@ -151,20 +151,13 @@ where
         match result {
             Ok(response) => {
                 if let Some(open) = &mut open {
-                    let span = open.context.span();
-                    if open.awaits_rpc_status {
-                        open.awaits_rpc_status = !names::set_rpc_status(&span, response.headers(), true);
-                    } else {
-                        names::set_http_status(&span, response.status(), 500);
-                    }
+                    open.answered(&response);
                 }
                 Poll::Ready(Ok(response.map(|body| TracedBody::new(body, open))))
             }
             Err(error) => {
                 if let Some(open) = &open {
-                    let span = open.context.span();
-                    span.set_attribute(KeyValue::new("error.type", std::any::type_name::<E>()));
-                    span.set_status(Status::error("the service failed"));
+                    failed::<E>(&open.context, "the service failed".to_owned());
                 }
                 Poll::Ready(Err(error))
             }

@@ -99,7 +99,8 @@ impl Plan {
                 "no agent could be used: one span for the command, and OTEL_* for what reads it".to_owned()
             }
             (true, true) => {
-                "no runtime that we have an agent for: one span for the command, and OTEL_* for what reads it"
+                "no runtime in sight that we have an agent for (if it starts one: --runtime java|node|python): one span \
+                 for the command, and OTEL_* for what reads it"
                     .to_owned()
             }
         }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::agents::{Agents, client};
 use super::child;
 use super::detect::{Runtime, Use, search};
-use super::environment::{Variables, extend, set};
+use super::environment::{Variables, current, extend, set, set_default};
 use super::plan::{Outcome, Probe};
 
 pub const VERSION: &str = "0.66b1";
@@ -127,5 +127,9 @@ pub fn prepare(agents: &Agents, usage: &Use, variables: &mut Variables) -> anyho
     extend(variables, "PYTHONPATH", ":", agents.hooks()?.join("python").as_os_str(), true);
     set(variables, "SPANWISE_PYTHON_AGENT", agents.directory(Runtime::Python));
     set(variables, "SPANWISE_PYTHON_PREFIX", &found.prefix);
+    if current(variables, "OTEL_LOGS_EXPORTER").is_some_and(|exporter| exporter == "none") {
+        // A handler on the root logger would keep Python from printing what programs log without having set logging up.
+        set_default(variables, "OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION", "false");
+    }
     Ok(Outcome::On(format!("opentelemetry-distro {VERSION} for Python {}", found.python)))
 }

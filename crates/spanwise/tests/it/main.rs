@@ -26,6 +26,7 @@ mod run_libraries;
 mod run_one_trace;
 mod run_programs;
 mod run_sampling;
+mod run_unchanged;
 mod sampling;
 mod signals;
 mod slow;

@@ -8,10 +8,15 @@ import re
 import sys
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
+# This file is read by whatever Python a script starts.
+_IS_OLD = sys.version_info < (3, 10)
+_TOO_OLD = "the agent needs Python 3.10 or later"
 
 
 def _tag():
     """Which interpreters may share compiled packages."""
+    if _IS_OLD:
+        return "none"
     machine = getattr(sys.implementation, "_multiarch", "") or os.uname().machine
     return "%s-%s-%s" % (sys.implementation.cache_tag, sys.platform, machine)
 
@@ -95,6 +100,7 @@ def _note(problem):
 
 def _start(kind, name, rest):
     import logging
+    import warnings
 
     logger = logging.getLogger("opentelemetry")
     if not os.environ.get("SPANWISE_DEBUG") and not os.environ.get("OTEL_PYTHON_LOG_LEVEL"):
@@ -110,7 +116,12 @@ def _start(kind, name, rest):
     try:
         from opentelemetry.instrumentation.auto_instrumentation import initialize
 
-        initialize(swallow_exceptions=False)
+        with warnings.catch_warnings():
+            # What the agent does is not what the program is to be warned of.
+            warnings.simplefilter("ignore")
+            initialize(swallow_exceptions=False)
+        # Since 3.12: the thread is the agent's.
+        warnings.filterwarnings("ignore", r"This process \(pid=\d+\) is multi-threaded", DeprecationWarning)
     finally:
         if not given:
             os.environ.pop("OTEL_SERVICE_NAME", None)
@@ -287,8 +298,8 @@ def report():
     side = _side_dir()
     answer = {"python": ".".join(map(str, sys.version_info[:3])), "tag": _tag(), "executable": sys.executable}
     answer["prefix"] = sys.prefix
-    if sys.version_info < (3, 10):
-        answer["error"] = "the agent needs Python 3.10 or later"
+    if _IS_OLD:
+        answer["error"] = _TOO_OLD
     elif not os.path.exists(os.path.join(side, "spanwise-installed.json")):
         answer["missing"] = True
     else:
@@ -306,18 +317,19 @@ def report():
 
 
 try:
-    _chain()
+    if sys.version_info[0] > 2:
+        _chain()
 except Exception as error:  # As Python's own site module does.
-    print("Error in sitecustomize: %s: %s" % (type(error).__name__, error), file=sys.stderr)
+    sys.stderr.write("Error in sitecustomize: %s: %s\n" % (type(error).__name__, error))
 
 if os.environ.get("SPANWISE_PROBE") != "1":
     try:
-        _words = _command(_arguments())
+        _words = ("-c", "", []) if _IS_OLD else _command(_arguments())
         _side = _side_dir()
         if _is_tool(*_words):
             pass
-        elif sys.version_info < (3, 10):
-            _note("the agent needs Python 3.10 or later")
+        elif _IS_OLD:
+            _note(_TOO_OLD)
         elif not os.path.exists(os.path.join(_side, "spanwise-installed.json")):
             _note("its agent is not there: spanwise agents install python --interpreter %s" % sys.executable)
         else:
@@ -341,7 +353,7 @@ if os.environ.get("SPANWISE_PROBE") != "1":
         if os.environ.get("SPANWISE_DEBUG"):
             import traceback
 
-            print("spanwise: no traces of this process:", file=sys.stderr)
+            sys.stderr.write("spanwise: no traces of this process:\n")
             traceback.print_exc()
         try:
             _note("%s: %s" % (type(error).__name__, error))

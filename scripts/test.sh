@@ -34,11 +34,16 @@ fi
 
 step 'page: types, lint, walls, build' scripts/ui.sh
 step 'formatting' cargo fmt --all --check
-# What crates.io would get of them; `make package` also builds that.
-step 'crates to publish' cargo package --quiet --offline --allow-dirty --no-verify -p spanwise-propagate -p spanwise-sdk
-step 'propagation without std' cargo check --quiet --profile ci -p spanwise-propagate --no-default-features
 step 'clippy' cargo clippy --quiet --profile ci --workspace --all-targets -- -D warnings
 step 'tests' cargo test --quiet --profile ci --workspace
+step 'propagation without std' cargo check --quiet --profile ci -p spanwise-propagate --no-default-features
+
+# What crates.io would get of them; `make package` also builds that. Without a network unless something is missing.
+pack() {
+    cargo package --quiet --allow-dirty --no-verify -p spanwise-propagate -p spanwise-sdk "$@"
+}
+packs() { pack --offline 2>/dev/null || pack; }
+step 'crates to publish' packs
 # Builds SQLite and librdkafka, which nothing else needs.
 step 'payment service in Rust, layers of its libraries' cargo test --quiet --profile ci -p rust-shop --features full
 

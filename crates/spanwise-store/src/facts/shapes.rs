@@ -24,16 +24,16 @@ pub struct Wanted<'a> {
 /// What was drawn, in order.
 pub struct Drawn {
     pub ids: Vec<TraceId>,
-    /// Traces that may be meant or not: of other shapes, or of none that a block knows yet.
-    pub others: Vec<TraceId>,
-    /// Which share of those: less than of the first, where there are too many.
-    pub share_of_others: f64,
+    /// Traces that may be meant or not, of other shapes or of none that a block knows yet; each with the share that was
+    /// drawn of its like: less than of the first, where there are too many.
+    pub others: Vec<(TraceId, f64)>,
     /// One trace of each of the shapes, drawn or not, if a block knows one.
     pub examples: Vec<Option<TraceId>>,
 }
 
-/// Traces that may be meant or not, at most.
-const MOST_OTHERS: usize = 2_000;
+/// Traces of blocks and of heads that may be meant or not, at most: those of blocks cost a page of each column.
+const MOST_OF_BLOCKS: usize = 600;
+const MOST_OF_HEADS: usize = 5_000;
 
 /// Bits of which a share is below it; levels do not depend on them.
 fn number(id: &TraceId) -> f64 {
@@ -46,12 +46,12 @@ pub fn draw_of(snapshot: &Snapshot, wanted: &Wanted<'_>) -> Result<Drawn, BlockE
     let window = wanted.from_unix_nano..=wanted.to_unix_nano;
     let numbers: FxHashMap<u64, u32> = wanted.shapes.iter().zip(0..).map(|(shape, number)| (*shape, number)).collect();
     let is_drawn = |id: &TraceId| number(id) < wanted.share;
-    let (mut ids, mut others): (BTreeSet<TraceId>, BTreeSet<TraceId>) = Default::default();
+    let [mut ids, mut of_blocks, mut of_heads]: [BTreeSet<TraceId>; 3] = Default::default();
     let mut examples: Vec<Option<TraceId>> = vec![None; wanted.shapes.len()];
     for (meta, block) in snapshot.blocks.iter() {
         let Some(facts) = block.facts() else {
             let rows: Vec<u32> = block.index().first_rows().collect();
-            others.extend(block.trace_ids(&rows)?.into_iter().filter(is_drawn));
+            of_blocks.extend(block.trace_ids(&rows)?.into_iter().filter(is_drawn));
             continue;
         };
         if meta.max_start_unix_nano < wanted.from_unix_nano || meta.min_start_unix_nano > wanted.to_unix_nano {
@@ -79,22 +79,23 @@ pub fn draw_of(snapshot: &Snapshot, wanted: &Wanted<'_>) -> Result<Drawn, BlockE
                 *example = Some(*id);
             }
             if is_drawn(id) {
-                if mark == u32::MAX {
-                    others.insert(*id)
-                } else {
-                    ids.insert(*id)
-                };
+                let like = if mark == u32::MAX { &mut of_blocks } else { &mut ids };
+                like.insert(*id);
             }
         }
     }
     for head in &snapshot.heads {
-        others.extend(head.trace_ids().into_iter().filter(is_drawn));
+        of_heads.extend(head.trace_ids().into_iter().filter(is_drawn));
     }
     // What a head has more of may be known in a block.
-    others.retain(|id| !ids.contains(id));
-    let share_of_others = wanted.share * (MOST_OTHERS as f64 / others.len() as f64).min(1.0);
-    others.retain(|id| number(id) < share_of_others);
-    Ok(Drawn { ids: ids.into_iter().collect(), others: others.into_iter().collect(), share_of_others, examples })
+    of_heads.retain(|id| !ids.contains(id));
+    of_blocks.retain(|id| !ids.contains(id) && !of_heads.contains(id));
+    let mut others = Vec::new();
+    for (like, most) in [(of_blocks, MOST_OF_BLOCKS), (of_heads, MOST_OF_HEADS)] {
+        let share = wanted.share * (most as f64 / like.len() as f64).min(1.0);
+        others.extend(like.into_iter().filter(|id| number(id) < share).map(|id| (id, share)));
+    }
+    Ok(Drawn { ids: ids.into_iter().collect(), others, examples })
 }
 
 #[cfg(test)]
@@ -135,7 +136,10 @@ mod tests {
                 let wanted = Wanted { from_unix_nano, to_unix_nano, shapes: &failed, may_be_meant, share };
                 draw_of(&snapshot, &wanted).unwrap()
             };
-            let together = |drawn: &Drawn| [&drawn.ids[..], &drawn.others].concat();
+            let together = |drawn: &Drawn| {
+                let others = drawn.others.iter().map(|(id, _)| *id);
+                drawn.ids.iter().copied().chain(others).collect::<Vec<TraceId>>()
+            };
             let all = wanted(1.0, &|_| false);
             assert!((0..200).step_by(3).all(|number| together(&all).contains(&id(number))));
             assert!(all.ids.contains(&all.examples[0].unwrap()));

@@ -48,7 +48,7 @@ pub async fn answer(State(app): State<App>, Query(parameters): Query<Parameters>
 }
 
 /// Traces that the trees are made of.
-const TRACES: usize = 1_000;
+const TRACES: usize = 600;
 /// Places in a tree of calls; what comes beyond is left out, and said.
 const PLACES: usize = 20_000;
 /// Traces below which a group says nothing.
@@ -324,9 +324,8 @@ fn read(snapshot: &Snapshot, asked: Window, budget: &Budget, mut entry: Entry) -
         share: entry.share,
     };
     let drawn = draw_of(snapshot, &wanted).map_err(ApiError::internal)?;
-    let of_others = entry.share / drawn.share_of_others.max(f64::MIN_POSITIVE);
     let mut ids: BTreeMap<TraceId, Option<f64>> = drawn.ids.into_iter().map(|id| (id, Some(1.0))).collect();
-    ids.extend(drawn.others.into_iter().map(|id| (id, Some(of_others))));
+    ids.extend(drawn.others.into_iter().map(|(id, share)| (id, Some(entry.share / share.max(f64::MIN_POSITIVE)))));
     for example in drawn.examples.into_iter().take(SHAPES).flatten() {
         ids.entry(example).or_default();
     }

@@ -4,7 +4,8 @@ use std::cmp::Ordering;
 
 use spanwise_model::TraceId;
 use spanwise_store::Snapshot;
-use spanwise_store::block::filter::{Column, Exactly, Predicate, Test};
+use spanwise_store::block::filter::{Column, Exactly, Predicate, Shown, Test};
+use spanwise_store::facts::KINDS;
 use spanwise_wire::view::ValueView;
 
 use crate::traceql::ast::{Compare, Expr, Intrinsic, Literal, Pipeline, Scope, Side, Spanset, SpansetOperator, Stage};
@@ -123,6 +124,9 @@ fn of_expr(expr: &Expr) -> Predicate {
     match expr {
         Expr::And(left, right) => Predicate::All(vec![of_expr(left), of_expr(right)]),
         Expr::Or(left, right) => Predicate::Any(vec![of_expr(left), of_expr(right)]),
+        Expr::Compare(Compare::Eq, left, right) if shown(left, right).or_else(|| shown(right, left)).is_some() => {
+            shown(left, right).or_else(|| shown(right, left)).unwrap_or(Predicate::Maybe)
+        }
         Expr::Compare(compare, left, right) => {
             let compare = *compare;
             match (&**left, &**right) {
@@ -152,9 +156,28 @@ fn of_expr(expr: &Expr) -> Predicate {
             let (negated, regex) = (*negated, regex.clone());
             column(operand, move |value| eval::matches(&regex, negated, &value) == Truth::Yes)
         }
+        Expr::Exists { negated: false, operand } if matches!(&**operand, Expr::Intrinsic(Intrinsic::TraceFinding)) => {
+            Predicate::Shown(Shown::Kinds(u8::MAX))
+        }
         Expr::Exists { negated: false, operand } => column(operand, |_| true),
         Expr::Attribute(..) => column(expr, |value| value == eval::Value::Bool(true)),
         _ => Predicate::Maybe,
+    }
+}
+
+/// What the whole trace must show for an intrinsic to be equal to a literal.
+fn shown(intrinsic: &Expr, literal: &Expr) -> Option<Predicate> {
+    let (Expr::Intrinsic(intrinsic), Expr::Literal(Literal::String(text))) = (intrinsic, literal) else { return None };
+    match intrinsic {
+        Intrinsic::TraceShape => {
+            let shape = u64::from_str_radix(text, 16).ok().filter(|shape| format!("{shape:016x}") == **text)?;
+            Some(Predicate::Shown(Shown::Shape(shape)))
+        }
+        Intrinsic::TraceFinding => {
+            let bit = KINDS.iter().position(|kind| *kind == &**text)?;
+            Some(Predicate::Shown(Shown::Kinds(1 << bit)))
+        }
+        _ => None,
     }
 }
 

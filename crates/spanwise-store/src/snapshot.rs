@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::iter::Peekable;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use spanwise_model::TraceId;
 use spanwise_wire::Batch;
 use spanwise_wire::frame::split_by_trace;
@@ -266,6 +267,35 @@ impl Snapshot {
     pub fn spans(&self) -> u64 {
         self.blocks.iter().map(|(meta, _)| meta.spans).sum::<u64>()
             + self.heads.iter().map(|head| head.spans()).sum::<u64>()
+    }
+
+    /// By the blocks' ids, the predicate with what facts tell of whole traces. Empty where they tell nothing: when it
+    /// does not ask, or when a block has none, whose traces may have spans in others.
+    pub fn told(&self, predicate: &Predicate) -> FxHashMap<&str, Predicate> {
+        if !predicate.asks_what_is_shown() || self.blocks.iter().any(|(_, block)| block.facts().is_none()) {
+            return FxHashMap::default();
+        }
+        // Traces that a head has spans of, and those that lie in several blocks.
+        let of_heads = self.heads.iter().map(|head| head.trace_ids());
+        let of_heads: Vec<TraceId> = of_heads.flatten().collect();
+        let mut split: Vec<Vec<u32>> = vec![Vec::new(); self.blocks.len()];
+        for (block, (_, reader)) in self.blocks.iter().enumerate() {
+            let superseded = reader.facts().map_or(&[][..], |facts| facts.superseded());
+            for (other, id) in superseded {
+                let others = self.blocks.iter().position(|(meta, _)| meta.id == *other);
+                for place in std::iter::once(block).chain(others) {
+                    split[place].extend(self.blocks[place].1.index().numbers(id));
+                }
+            }
+            split[block].extend(of_heads.iter().flat_map(|id| reader.index().numbers(id)));
+        }
+        let mut told = FxHashMap::default();
+        for ((meta, block), mut split) in self.blocks.iter().zip(split) {
+            split.sort_unstable();
+            split.dedup();
+            told.insert(meta.id.as_str(), block.told_of(predicate, &split));
+        }
+        told
     }
 
     /// About how many spans of the blocks may be in a set.

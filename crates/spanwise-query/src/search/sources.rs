@@ -18,6 +18,8 @@ const MOST_AT_ONCE: usize = 32;
 /// One part.
 struct Source<'a> {
     part: Part<'a>,
+    /// What its rows must have, as far as can be told there.
+    predicate: Predicate,
     max_start_unix_nano: u64,
     /// What is left of it; `None` before that is known.
     steps: Option<VecDeque<Step>>,
@@ -71,8 +73,15 @@ impl Search<'_> {
     pub(super) fn look_through(&mut self, predicate: &Predicate) -> Result<(), SearchError> {
         let order = self.order;
         let parts = self.snapshot.parts().into_iter().filter(|(low, high, _)| self.may_overlap(*low, *high));
-        let mut sources: Vec<Source<'_>> =
-            parts.map(|(_, high, part)| Source { part, max_start_unix_nano: high, steps: None }).collect();
+        let mut told = self.snapshot.told(predicate);
+        let source = |(_, high, part)| {
+            let predicate = match &part {
+                Part::Block(block) => told.remove(block.id.as_str()).unwrap_or_else(|| predicate.clone()),
+                Part::Head(_) => predicate.clone(),
+            };
+            Source { part, predicate, max_start_unix_nano: high, steps: None }
+        };
+        let mut sources: Vec<Source<'_>> = parts.map(source).collect();
         let mut pending: BinaryHeap<Pending> = BinaryHeap::new();
         loop {
             let unread = sources.iter().filter_map(|source| source.bound(order)).max();
@@ -88,7 +97,7 @@ impl Search<'_> {
             if known >= unread {
                 self.judge_pending(&sources, &mut pending, unread)?;
             } else {
-                self.advance(&mut sources, &mut pending, predicate, known)?;
+                self.advance(&mut sources, &mut pending, known)?;
             }
         }
     }
@@ -98,7 +107,6 @@ impl Search<'_> {
         &mut self,
         sources: &mut [Source<'_>],
         pending: &mut BinaryHeap<Pending>,
-        predicate: &Predicate,
         known: Option<u64>,
     ) -> Result<(), SearchError> {
         let order = self.order;
@@ -115,7 +123,7 @@ impl Search<'_> {
             let mut new: Vec<usize> = best.iter().map(|(_, number)| *number).filter(|number| is_new(*number)).collect();
             new.truncate(MOST_THREADS);
             let steps = on_all_cores(&new, |number| match sources.get(*number) {
-                Some(Source { part: Part::Block(block), max_start_unix_nano, .. }) => {
+                Some(Source { part: Part::Block(block), predicate, max_start_unix_nano, .. }) => {
                     block.steps(predicate, order, *max_start_unix_nano)
                 }
                 Some(Source { part: Part::Head(_), max_start_unix_nano, .. }) => {
@@ -141,22 +149,22 @@ impl Search<'_> {
             Order::Newest if self.request.from_unix_nano.is_none() => Note::Start,
             _ => Note::All,
         };
-        let longer = self.longer_than_found(predicate);
-        let found = on_all_cores(&taken, |(number, step)| match sources.get(*number).map(|source| &source.part) {
-            Some(Part::Block(block)) => {
-                let predicate = if step.is_rest { &longer } else { predicate };
+        let found = on_all_cores(&taken, |(number, step)| match sources.get(*number) {
+            Some(Source { part: Part::Block(block), predicate, .. }) => {
+                let longer = step.is_rest.then(|| self.longer_than_found(predicate));
+                let predicate = longer.as_ref().unwrap_or(predicate);
                 Some(block.candidates(predicate, note, step.traces.as_deref(), &|| self.is_over()))
             }
             _ => None,
         });
         for ((number, _), found) in taken.into_iter().zip(found) {
-            match sources.get(number).map(|source| &source.part) {
-                Some(Part::Block(block)) => {
+            match sources.get(number) {
+                Some(Source { part: Part::Block(block), predicate, .. }) => {
                     if let Some(found) = found {
                         self.note(block, number, found?, predicate.is_exact(), pending)?;
                     }
                 }
-                Some(Part::Head(head)) => {
+                Some(Source { part: Part::Head(head), .. }) => {
                     let mut candidates = FxHashMap::default();
                     for batch in head.batches() {
                         self.look(&batch, &mut candidates)?;

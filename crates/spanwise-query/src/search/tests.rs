@@ -378,3 +378,58 @@ fn blocks_answer_as_the_head_does() {
         }
     }
 }
+
+#[test]
+fn what_whole_traces_show_is_found_wherever_their_spans_lie() {
+    use spanwise_insight::names::Names;
+    use spanwise_insight::population::findings_of_row;
+    use spanwise_store::facts::read::row_of;
+    // In the head; each batch in a block of its own; all in one block; some in a block and the rest in the head.
+    let mut snapshots = stores();
+    for cut_after in [4, 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let clock = Arc::new(ManualClock::at(NOW));
+        let store = Store::open(StoreConfig::new(Path::new(dir.path())), Arc::new(RealDisk), clock).unwrap();
+        for (number, batch) in batches().into_iter().enumerate() {
+            runtime.block_on(store.append(batch)).unwrap();
+            if number + 1 == cut_after {
+                store.cut(runtime.handle()).unwrap();
+            }
+        }
+        snapshots.push((dir, store.snapshot()));
+    }
+    let mut found_any = false;
+    for (_, snapshot) in &snapshots {
+        let ask = |query: &str| -> Vec<u8> {
+            let response = search(snapshot, &request(query)).unwrap();
+            assert!(response.complete);
+            response.traces.iter().map(|trace| trace.trace_id.0[0]).collect()
+        };
+        let mut names = Names::default();
+        for trace in [1u8, 2, 3] {
+            let whole = snapshot.trace(&TraceId([trace; 16])).unwrap().unwrap();
+            let row = row_of(&whole, TraceId([trace; 16]), &mut names).unwrap();
+            let shape = row.shape;
+            assert_eq!(ask(&format!("{{ trace:shape = \"{shape:016x}\" }}")), [trace]);
+            for name in ["GET /cart", "SELECT", "GET /", "POST /", "work"] {
+                let with_name = ask(&format!("{{ name = \"{name}\" }}"));
+                let expected: Vec<u8> = with_name.into_iter().filter(|found| *found == trace).collect();
+                assert_eq!(ask(&format!("{{ \"{shape:016x}\" = trace:shape && name = \"{name}\" }}")), expected);
+            }
+            for kind in spanwise_store::facts::KINDS {
+                let shows = findings_of_row(&names, &row).iter().any(|finding| finding.kind == kind);
+                found_any |= shows;
+                assert_eq!(ask(&format!("{{ trace:finding = \"{kind}\" }}")).contains(&trace), shows, "{kind}");
+            }
+        }
+        let shown = ask("{ trace:finding != nil }");
+        assert!(shown.iter().all(|trace| *trace == 1), "{shown:?}");
+        assert!(ask("{ trace:shape = \"0000000000000001\" }").is_empty());
+    }
+    assert!(found_any, "the failed query below a page that succeeded is a hidden error");
+    // Where nothing is split, only what is listed is looked at.
+    let (_, in_one) = &snapshots[2];
+    let none = search(in_one, &request("{ trace:finding = \"retry_storm\" }")).unwrap();
+    assert_eq!((none.traces.len(), none.inspected_spans), (0, 0));
+}

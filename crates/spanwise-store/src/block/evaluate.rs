@@ -194,7 +194,9 @@ impl Group<'_> {
     fn evaluate(&mut self, predicate: &Predicate, among: Option<&[bool]>) -> Result<Option<Vec<bool>>, BlockError> {
         let everything = || among.map_or_else(|| vec![true; self.rows], <[bool]>::to_vec);
         match predicate {
-            Predicate::Always | Predicate::Maybe => Ok(Some(everything())),
+            Predicate::Always | Predicate::Maybe | Predicate::Shown(..) | Predicate::Traces(..) => {
+                Ok(Some(everything()))
+            }
             Predicate::All(parts) => {
                 let mut parts: Vec<&Predicate> = parts.iter().filter(|part| part.can_select()).collect();
                 parts.sort_by_key(|part| part.price());

@@ -55,6 +55,20 @@ pub enum Predicate {
     All(Vec<Predicate>),
     Any(Vec<Predicate>),
     Column(Column, Test),
+    /// The whole trace shows it. What each block's facts tell of that is put in its place: see
+    /// [`crate::Snapshot::told`].
+    Shown(Shown),
+    /// It is of one of these traces of the block, by their numbers, which ascend.
+    Traces(Arc<[u32]>),
+}
+
+/// What a trace as a whole may show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// This shape.
+    Shape(u64),
+    /// One of these kinds of findings, by their bits: see [`crate::facts::KINDS`].
+    Kinds(u8),
 }
 
 /// Where the value lies that a test is for. Numbers come as `Int`, also kinds and status codes.
@@ -76,8 +90,8 @@ impl Predicate {
     /// Whether a row that passes need not be looked at before its trace is.
     pub fn is_exact(&self) -> bool {
         match self {
-            Predicate::Always | Predicate::Column(..) => true,
-            Predicate::Maybe => false,
+            Predicate::Always | Predicate::Column(..) | Predicate::Traces(..) => true,
+            Predicate::Maybe | Predicate::Shown(..) => false,
             Predicate::All(parts) | Predicate::Any(parts) => parts.iter().all(Predicate::is_exact),
         }
     }
@@ -85,17 +99,36 @@ impl Predicate {
     /// Whether some rows can be told apart from others.
     pub fn can_select(&self) -> bool {
         match self {
-            Predicate::Always | Predicate::Maybe => false,
-            Predicate::Column(..) => true,
+            Predicate::Always | Predicate::Maybe | Predicate::Shown(..) => false,
+            Predicate::Column(..) | Predicate::Traces(..) => true,
             Predicate::All(parts) => parts.iter().any(Predicate::can_select),
             Predicate::Any(parts) => parts.iter().all(Predicate::can_select),
+        }
+    }
+
+    /// Whether it asks for what only whole traces show.
+    pub fn asks_what_is_shown(&self) -> bool {
+        match self {
+            Predicate::Shown(..) => true,
+            Predicate::All(parts) | Predicate::Any(parts) => parts.iter().any(Predicate::asks_what_is_shown),
+            Predicate::Always | Predicate::Maybe | Predicate::Column(..) | Predicate::Traces(..) => false,
+        }
+    }
+
+    /// The same with something else in place of what whole traces show.
+    pub(crate) fn with_shown(&self, put: &dyn Fn(Shown) -> Predicate) -> Predicate {
+        match self {
+            Predicate::Shown(shown) => put(*shown),
+            Predicate::All(parts) => Predicate::All(parts.iter().map(|part| part.with_shown(put)).collect()),
+            Predicate::Any(parts) => Predicate::Any(parts.iter().map(|part| part.with_shown(put)).collect()),
+            other => other.clone(),
         }
     }
 
     /// Rough price of evaluating it, for the order.
     pub(super) fn price(&self) -> usize {
         match self {
-            Predicate::Always | Predicate::Maybe => 0,
+            Predicate::Always | Predicate::Maybe | Predicate::Shown(..) | Predicate::Traces(..) => 0,
             Predicate::Column(Column::Kind | Column::Status | Column::IsRoot, _) => 1,
             Predicate::Column(Column::DurationNs | Column::Name, _) => 2,
             Predicate::Column(Column::ResourceAttribute(_), _) => 3,

@@ -71,6 +71,14 @@ impl TraceIndex {
         self.rows.partition_point(|first| *first <= row).checked_sub(1).map(|trace| trace as u32)
     }
 
+    /// The numbers of the traces that may be this one.
+    pub fn numbers(&self, id: &TraceId) -> Range<u32> {
+        let wanted = prefix(id);
+        let first = self.prefixes.partition_point(|prefix| *prefix < wanted);
+        let end = self.prefixes.partition_point(|prefix| *prefix <= wanted);
+        first as u32..end as u32
+    }
+
     /// Marks the ids, which ascend, that the block may have rows of.
     pub fn mark(&self, ids: &[TraceId], marks: &mut [bool]) {
         let mut from = 0;

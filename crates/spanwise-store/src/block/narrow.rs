@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use spanwise_wire::view::ValueView;
 
-use super::filter::{Column, Exactly, Predicate, Test};
+use super::filter::{Column, Exactly, Predicate, Shown, Test};
 use super::postings::{Listed, Of, Slowest};
 use super::read::BlockReader;
 
@@ -89,7 +89,8 @@ impl BlockReader {
     /// The traces that alone can have rows in the set.
     fn listed(&self, predicate: &Predicate) -> Listed {
         match predicate {
-            Predicate::Always | Predicate::Maybe => Listed::Unknown,
+            Predicate::Always | Predicate::Maybe | Predicate::Shown(..) => Listed::Unknown,
+            Predicate::Traces(traces) => Listed::Traces(traces.to_vec()),
             Predicate::Any(parts) => {
                 parts.iter().map(|part| self.listed(part)).reduce(or).unwrap_or(Listed::Traces(Vec::new()))
             }
@@ -110,11 +111,32 @@ impl BlockReader {
         }
     }
 
+    /// The predicate with what the block's facts tell of whole traces. Of traces that lie in other places as well, by their
+    /// numbers, those may tell something else: `split`, which ascend, pass in any case.
+    pub(crate) fn told_of(&self, predicate: &Predicate, split: &[u32]) -> Predicate {
+        predicate.with_shown(&|shown| {
+            let Some(facts) = self.facts() else { return Predicate::Maybe };
+            let places = match shown {
+                Shown::Shape(shape) => facts.places(&|_, own| own == shape),
+                Shown::Kinds(kinds) => facts.places(&|own, _| own & kinds != 0),
+            };
+            match places {
+                Ok(places) => Predicate::Traces(union(places, split.to_vec()).into()),
+                Err(error) => {
+                    tracing::error!(%error, "facts of a block are damaged: its traces are looked at one by one");
+                    Predicate::Maybe
+                }
+            }
+        })
+    }
+
     /// About how many rows may be in the set: for choosing between conditions, never for an answer.
     pub fn estimate(&self, predicate: &Predicate) -> u64 {
         let rows = self.len_spans();
         let all = match predicate {
             Predicate::Always | Predicate::Maybe => rows,
+            Predicate::Shown(..) => rows / 16,
+            Predicate::Traces(traces) => traces.len() as u64 * rows / (self.len_traces() as u64).max(1),
             Predicate::All(parts) => parts.iter().map(|part| self.estimate(part)).min().unwrap_or(rows),
             Predicate::Any(parts) => parts.iter().map(|part| self.estimate(part)).fold(0, u64::saturating_add),
             Predicate::Column(column, test) => match (self.listed(predicate), column) {

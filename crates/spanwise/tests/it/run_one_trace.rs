@@ -80,6 +80,8 @@ impl Stack {
             let ends = [
                 ("front", "POST /buy/:item"),
                 ("stock", "POST /buy/<item>"),
+                ("price", "GET /price"),
+                ("audit", "process orders"),
                 ("payment", "POST /pay"),
                 ("payment", "UPDATE payments"),
                 ("invoices", "invoices process"),

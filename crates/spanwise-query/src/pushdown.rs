@@ -124,11 +124,12 @@ fn of_expr(expr: &Expr) -> Predicate {
     match expr {
         Expr::And(left, right) => Predicate::All(vec![of_expr(left), of_expr(right)]),
         Expr::Or(left, right) => Predicate::Any(vec![of_expr(left), of_expr(right)]),
-        Expr::Compare(Compare::Eq, left, right) if shown(left, right).or_else(|| shown(right, left)).is_some() => {
-            shown(left, right).or_else(|| shown(right, left)).unwrap_or(Predicate::Maybe)
-        }
         Expr::Compare(compare, left, right) => {
             let compare = *compare;
+            let whole = || shown(left, right).or_else(|| shown(right, left));
+            if let Some(told) = (compare == Compare::Eq).then(whole).flatten() {
+                return told;
+            }
             match (&**left, &**right) {
                 (Expr::Intrinsic(Intrinsic::NestedSetParent), Expr::Literal(Literal::Int(bound))) => {
                     // -1 at a root; elsewhere only the trace tells, but never below 0.

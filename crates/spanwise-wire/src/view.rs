@@ -169,60 +169,6 @@ pub fn key_value(raw: &[u8]) -> KeyValueView<'_> {
     view
 }
 
-/// A `KeyValue` whose value is read when it is wanted.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LazyKeyValue<'a> {
-    /// UTF-8, if the bytes were validated.
-    pub key: &'a [u8],
-    raw: &'a [u8],
-    /// The body of the `AnyValue`, where the message is a key and a value and nothing else, as nearly all are.
-    plain: Option<&'a [u8]>,
-}
-
-impl<'a> LazyKeyValue<'a> {
-    /// Reads the body of a `KeyValue`.
-    pub fn new(raw: &'a [u8]) -> Self {
-        match plain_key_value(raw) {
-            Some((key, value)) => Self { key, raw, plain: Some(value) },
-            None => Self { key: key_value(raw).key.as_bytes(), raw, plain: None },
-        }
-    }
-
-    pub fn key_text(&self) -> &'a str {
-        text(self.key)
-    }
-
-    pub fn value(&self) -> ValueView<'a> {
-        match self.plain {
-            // A short text, which nearly every value is.
-            Some([0x0a, length, content @ ..]) if usize::from(*length) == content.len() && *length < 0x80 => {
-                ValueView::Str(text(content))
-            }
-            Some(any_value) => value(any_value),
-            None => key_value(self.raw).value,
-        }
-    }
-}
-
-/// Key and value of a `KeyValue` that has one of each, in this order, with lengths of one byte or, of the value, two.
-fn plain_key_value(raw: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (head, rest) = raw.split_at_checked(2)?;
-    if head[0] != 0x0a || head[1] >= 0x80 {
-        return None;
-    }
-    let (key, rest) = rest.split_at_checked(head[1].into())?;
-    let value = match rest {
-        [0x12, length, value @ ..] if usize::from(*length) == value.len() && *length < 0x80 => value,
-        [0x12, low, high, value @ ..]
-            if *low >= 0x80 && *high < 0x80 && (usize::from(*low & 0x7f) | usize::from(*high) << 7) == value.len() =>
-        {
-            value
-        }
-        _ => return None,
-    };
-    Some((key, value))
-}
-
 /// The `KeyValue`s at field `number` of a message, in order.
 pub fn key_values(message: &[u8], number: u32) -> impl Iterator<Item = KeyValueView<'_>> {
     Fields::new(message).filter_map(move |field| match field.value {
@@ -283,28 +229,4 @@ pub fn scope_name(scope_header: &[u8]) -> (&str, &str) {
 
 pub fn span_name(span: &[u8]) -> &str {
     Fields::new(span).filter(|field| field.number == 5).last().map_or("", |field| field.value.text())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn read_lazily_an_attribute_is_the_same() {
-        let long = [&[0x0a, 1, b'k', 0x12, 0x83, 0x01, 0x0a, 0x80, 0x01][..], &[b'v'; 128]].concat();
-        let raws: [&[u8]; 7] = [
-            b"\x0a\x01k\x12\x03\x0a\x01v",
-            b"\x12\x03\x0a\x01v\x0a\x01k",
-            b"\x0a\x01k\x12\x03\x0a\x01v\x0a\x01l",
-            b"\x0a\x01k\x12\x03\x0a\x01v\x12\x02\x18\x07",
-            b"\x0a\x01k",
-            b"",
-            &long,
-        ];
-        for raw in raws {
-            let (lazy, eager) = (LazyKeyValue::new(raw), key_value(raw));
-            assert_eq!((lazy.key_text(), lazy.value()), (eager.key, eager.value), "{raw:?}");
-        }
-        assert!(LazyKeyValue::new(raws[0]).plain.is_some() && LazyKeyValue::new(&long).plain.is_some());
-    }
 }

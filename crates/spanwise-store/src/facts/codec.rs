@@ -1,6 +1,9 @@
 //! Varints, times rounded to half a percent, and compressed sections with checksums.
 
+use spanwise_journal::disk::DiskFile;
 use spanwise_wire::encode::put_varint;
+
+use crate::block::BlockError;
 
 /// Largest section after inflating; far beyond what a block holds.
 const SECTION_BYTES: usize = 1 << 30;
@@ -82,7 +85,7 @@ pub fn put_block(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// Compresses one section after the other: to make zstd's state for each would cost more than small sections do.
-pub struct Deflate(zstd_safe::CCtx<'static>);
+struct Deflate(zstd_safe::CCtx<'static>);
 
 impl Default for Deflate {
     fn default() -> Self {
@@ -93,7 +96,7 @@ impl Default for Deflate {
 impl Deflate {
     /// # Errors
     /// What zstd says.
-    pub fn section(&mut self, raw: &[u8]) -> Result<Vec<u8>, String> {
+    fn section(&mut self, raw: &[u8]) -> Result<Vec<u8>, String> {
         let mut out = Vec::with_capacity(zstd_safe::compress_bound(raw.len()));
         let done = self.0.compress(&mut out, raw, LEVEL);
         done.map_err(|code| zstd_safe::get_error_name(code).to_owned())?;
@@ -101,9 +104,63 @@ impl Deflate {
     }
 }
 
+/// Where a section of a file is.
+#[derive(Debug, Clone, Copy)]
+pub struct Section {
+    pub offset: u64,
+    pub length: usize,
+    /// Inflated.
+    pub raw: usize,
+    pub crc: u32,
+}
+
+/// A file: `head`, then for each section its length on disk, its length inflated and its checksum, then the checksum of all
+/// that, then the sections.
+///
+/// # Errors
+/// When a section cannot be compressed or is too large.
+pub fn put_sections(head: Vec<u8>, sections: &[Vec<u8>]) -> Result<Vec<u8>, String> {
+    let (mut out, mut content) = (head, Vec::new());
+    let mut deflate = Deflate::default();
+    for section in sections {
+        let deflated = if section.is_empty() { Vec::new() } else { deflate.section(section)? };
+        let lengths = (u32::try_from(deflated.len()), u32::try_from(section.len()));
+        let (Ok(length), Ok(raw)) = lengths else { return Err("a section is too large".to_owned()) };
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&raw.to_le_bytes());
+        out.extend_from_slice(&crc32c::crc32c(&deflated).to_le_bytes());
+        content.extend_from_slice(&deflated);
+    }
+    let crc = crc32c::crc32c(&out);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out.extend_from_slice(&content);
+    Ok(out)
+}
+
+/// The section with this number, inflated; `corrupt` makes an error of what is wrong with it.
+///
+/// # Errors
+/// When it cannot be read or is damaged.
+pub fn read_section(
+    file: &dyn DiskFile,
+    sections: &[Section],
+    number: usize,
+    corrupt: &dyn Fn(String) -> BlockError,
+) -> Result<Vec<u8>, BlockError> {
+    let section = sections.get(number).ok_or_else(|| corrupt("no such section".to_owned()))?;
+    if section.length == 0 {
+        return Ok(Vec::new());
+    }
+    let mut bytes = vec![0; section.length];
+    if file.read_at(&mut bytes, section.offset)? < section.length || crc32c::crc32c(&bytes) != section.crc {
+        return Err(corrupt(format!("section {number} is damaged")));
+    }
+    inflate(&bytes, section.raw).map_err(corrupt)
+}
+
 /// # Errors
 /// What does not fit.
-pub fn inflate(compressed: &[u8], raw_len: usize) -> Result<Vec<u8>, String> {
+fn inflate(compressed: &[u8], raw_len: usize) -> Result<Vec<u8>, String> {
     if raw_len > SECTION_BYTES {
         return Err(format!("a section of {raw_len} bytes"));
     }

@@ -36,7 +36,7 @@ use spanwise_model::TraceId;
 use spanwise_wire::encode::put_varint;
 
 use crate::block::BlockError;
-use codec::{Deflate, Reader, inflate, put_block};
+use codec::{Reader, Section, put_block};
 use row::{each_name, put_numbers, put_structure, read_row};
 
 const MAGIC: &[u8; 8] = b"SPWNFCT1";
@@ -279,21 +279,7 @@ fn put_file(sections: &[Vec<u8>]) -> Result<Vec<u8>, String> {
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&(ROW_VERSION as u16).to_le_bytes());
     out.extend_from_slice(&(sections.len() as u16).to_le_bytes());
-    let mut content = Vec::new();
-    let mut deflate = Deflate::default();
-    for section in sections {
-        let deflated = if section.is_empty() { Vec::new() } else { deflate.section(section)? };
-        let lengths = (u32::try_from(deflated.len()), u32::try_from(section.len()));
-        let (Ok(length), Ok(raw)) = lengths else { return Err("facts are too large".to_owned()) };
-        out.extend_from_slice(&length.to_le_bytes());
-        out.extend_from_slice(&raw.to_le_bytes());
-        out.extend_from_slice(&crc32c::crc32c(&deflated).to_le_bytes());
-        content.extend_from_slice(&deflated);
-    }
-    let crc = crc32c::crc32c(&out);
-    out.extend_from_slice(&crc.to_le_bytes());
-    out.extend_from_slice(&content);
-    Ok(out)
+    codec::put_sections(out, sections)
 }
 
 /// An open `facts.bin`: its table of sections, and what other rows it supersedes.
@@ -302,14 +288,6 @@ pub struct FactsFile {
     file: Arc<dyn DiskFile>,
     sections: Vec<Section>,
     superseded: Vec<(String, TraceId)>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Section {
-    offset: u64,
-    length: usize,
-    raw: usize,
-    crc: u32,
 }
 
 /// Of every trace of a block, in order of its index.
@@ -387,15 +365,7 @@ impl FactsFile {
     }
 
     fn section(&self, number: usize) -> Result<Vec<u8>, BlockError> {
-        let section = *self.sections.get(number).ok_or_else(|| self.corrupt("no such section"))?;
-        if section.length == 0 {
-            return Ok(Vec::new());
-        }
-        let mut bytes = vec![0; section.length];
-        if self.file.read_at(&mut bytes, section.offset)? < section.length || crc32c::crc32c(&bytes) != section.crc {
-            return Err(self.corrupt(format!("section {number} is damaged")));
-        }
-        inflate(&bytes, section.raw).map_err(|reason| self.corrupt(reason))
+        codec::read_section(&*self.file, &self.sections, number, &|reason| self.corrupt(reason))
     }
 
     pub fn superseded(&self) -> &[(String, TraceId)] {

@@ -32,7 +32,7 @@ use spanwise_journal::disk::{Disk, DiskFile};
 use spanwise_wire::encode::put_varint;
 
 use crate::block::BlockError;
-use crate::facts::codec::{Deflate, Reader, inflate, put_block};
+use crate::facts::codec::{self, Reader, Section, put_block, put_sections};
 
 const MAGIC: &[u8; 8] = b"SPWNSKT1";
 /// Files of another version are made anew from the spans.
@@ -169,22 +169,7 @@ pub fn to_bytes(minutes: &Minutes, names: &Names) -> Result<Vec<u8>, BlockError>
     out.extend_from_slice(&(sections.len() as u16).to_le_bytes());
     out.extend_from_slice(&first.to_le_bytes());
     out.extend_from_slice(&last.to_le_bytes());
-    let mut content = Vec::new();
-    let mut deflate = Deflate::default();
-    for section in &sections {
-        let write = |reason: String| BlockError::Write(format!("sketches: {reason}"));
-        let deflated = if section.is_empty() { Vec::new() } else { deflate.section(section).map_err(write)? };
-        let lengths = (u32::try_from(deflated.len()), u32::try_from(section.len()));
-        let (Ok(length), Ok(raw)) = lengths else { return Err(write("too large".to_owned())) };
-        out.extend_from_slice(&length.to_le_bytes());
-        out.extend_from_slice(&raw.to_le_bytes());
-        out.extend_from_slice(&crc32c::crc32c(&deflated).to_le_bytes());
-        content.extend_from_slice(&deflated);
-    }
-    let crc = crc32c::crc32c(&out);
-    out.extend_from_slice(&crc.to_le_bytes());
-    out.extend_from_slice(&content);
-    Ok(out)
+    put_sections(out, &sections).map_err(|reason| BlockError::Write(format!("sketches: {reason}")))
 }
 
 /// An open `sketches.bin`.
@@ -194,14 +179,6 @@ pub struct SketchFile {
     minutes: RangeInclusive<u32>,
     sections: Vec<Section>,
     is_damaged: AtomicBool,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Section {
-    offset: u64,
-    length: usize,
-    raw: usize,
-    crc: u32,
 }
 
 /// What is wanted of the counts.
@@ -284,15 +261,7 @@ impl SketchFile {
     }
 
     fn section(&self, number: usize) -> Result<Vec<u8>, BlockError> {
-        let section = *self.sections.get(number).ok_or_else(|| self.corrupt("no such section"))?;
-        if section.length == 0 {
-            return Ok(Vec::new());
-        }
-        let mut bytes = vec![0; section.length];
-        if self.file.read_at(&mut bytes, section.offset)? < section.length || crc32c::crc32c(&bytes) != section.crc {
-            return Err(self.corrupt(format!("section {number} is damaged")));
-        }
-        inflate(&bytes, section.raw).map_err(|reason| self.corrupt(reason))
+        codec::read_section(&*self.file, &self.sections, number, &|reason| self.corrupt(reason))
     }
 
     /// Adds what is asked; nothing of it when that is damaged.

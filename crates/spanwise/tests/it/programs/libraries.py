@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import urllib.request
 
 import aiohttp
@@ -60,11 +61,11 @@ async def main():
     await aiohttp.web.TCPSite(runner, "127.0.0.1", 0).start()
     aio_port = runner.addresses[0][1]
 
-    star = uvicorn.Server(uvicorn.Config(Starlette(routes=[Route("/star/{name}", star_hello)]), port=0, log_level="error"))
-    serving = asyncio.create_task(star.serve())
-    while not star.started:
-        await asyncio.sleep(0.01)
-    star_port = star.servers[0].sockets[0].getsockname()[1]
+    # It listens already: who connects before the server has started is served once it has.
+    star_socket = socket.create_server(("127.0.0.1", 0))
+    star_port = star_socket.getsockname()[1]
+    star = uvicorn.Server(uvicorn.Config(Starlette(routes=[Route("/star/{name}", star_hello)]), log_level="error"))
+    serving = asyncio.create_task(star.serve(sockets=[star_socket]))
 
     sockets = tornado.netutil.bind_sockets(0, "127.0.0.1")
     tornado.httpserver.HTTPServer(tornado.web.Application([(r"/tornado/(\w+)", Hello)])).add_sockets(sockets)

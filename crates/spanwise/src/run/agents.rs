@@ -19,6 +19,10 @@ use super::{java, node, python};
 pub const INSTALLED: &str = "spanwise-installed.json";
 const NODE_PRELOAD: &str = include_str!("assets/node-preload.cjs");
 const SITECUSTOMIZE: &str = include_str!("assets/python-sitecustomize.py");
+/// An extension of Java's agent, built from `assets/java` by `build.sh` there.
+const LOST_SPANS: &[u8] = include_bytes!("assets/java/lost-spans.jar");
+/// Within the directory of hooks.
+pub const JAVA_EXTENSION: &str = "java/lost-spans.jar";
 
 pub fn version(runtime: Runtime) -> &'static str {
     match runtime {
@@ -39,7 +43,9 @@ impl Agents {
     /// Nothing is created yet.
     pub fn find(given: Option<&Path>) -> Agents {
         let cache = cache_dir();
-        let root = given.map(Path::to_owned).or_else(|| cache.as_ref().map(|cache| cache.join("agents")));
+        // Clients and programs stand elsewhere.
+        let given = given.map(|given| std::path::absolute(given).unwrap_or_else(|_| given.to_owned()));
+        let root = given.clone().or_else(|| cache.as_ref().map(|cache| cache.join("agents")));
         let fallback = private_temporary();
         let root = match root {
             Some(root) if given.is_some() || root.is_dir() || can_create(&root) => root,
@@ -59,7 +65,8 @@ impl Agents {
     /// # Errors
     /// When there is no directory that can be written.
     pub fn hooks(&self) -> anyhow::Result<PathBuf> {
-        let name = format!("hooks-{:016x}", fingerprint(&[NODE_PRELOAD, SITECUSTOMIZE]));
+        let jar = String::from_utf8_lossy(LOST_SPANS);
+        let name = format!("hooks-{:016x}", fingerprint(&[NODE_PRELOAD, SITECUSTOMIZE, &jar]));
         let existing = self.root.join(&name);
         if existing.join("python/sitecustomize.py").is_file() {
             return Ok(existing);
@@ -71,12 +78,13 @@ impl Agents {
             return Ok(directory);
         }
         let building = writable.join(format!("{name}.{}", std::process::id()));
-        let write = |path: PathBuf, text: &str| -> std::io::Result<()> {
+        let write = |path: PathBuf, content: &[u8]| -> std::io::Result<()> {
             std::fs::create_dir_all(path.parent().unwrap_or(&path))?;
-            std::fs::write(path, text)
+            std::fs::write(path, content)
         };
-        write(building.join("node/spanwise.cjs"), NODE_PRELOAD)?;
-        write(building.join("python/sitecustomize.py"), SITECUSTOMIZE)?;
+        write(building.join("node/spanwise.cjs"), NODE_PRELOAD.as_bytes())?;
+        write(building.join("python/sitecustomize.py"), SITECUSTOMIZE.as_bytes())?;
+        write(building.join(JAVA_EXTENSION), LOST_SPANS)?;
         if std::fs::rename(&building, &directory).is_err() {
             // Another run was faster.
             let _ = std::fs::remove_dir_all(&building);

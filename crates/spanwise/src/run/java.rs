@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use sha2::{Digest as _, Sha256};
 
-use super::agents::{Agents, client};
+use super::agents::{Agents, JAVA_EXTENSION, client};
 use super::detect::{Found, Runtime, Use, search};
 use super::environment::{Variables, current, extend, set_default};
 use super::plan::{Outcome, Probe};
@@ -15,6 +15,8 @@ use super::plan::{Outcome, Probe};
 pub const VERSION: &str = "2.23.0";
 const SHA256: &str = "b23e5ab7f5fb4f58826c6d2c31ea637825c7190652a9d47d86692e37e615a0d5";
 const JAR: &str = "opentelemetry-javaagent.jar";
+/// The agent's list of extensions, separated by commas.
+const EXTENSIONS: &str = "OTEL_JAVAAGENT_EXTENSIONS";
 
 pub fn jar(agents: &Agents) -> PathBuf {
     agents.directory(Runtime::Java).join(JAR)
@@ -46,11 +48,15 @@ pub fn install(agents: &Agents) -> anyhow::Result<()> {
 
 fn check_sum(path: &Path) -> anyhow::Result<()> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let sum: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let sum = hexadecimal(&Sha256::digest(&bytes));
     if sum != SHA256 {
         bail!("the file that came has the checksum {sum}, not {SHA256}: it is not used");
     }
     Ok(())
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Switches the agent on, by an argument for `java` itself, by `JAVA_TOOL_OPTIONS` otherwise.
@@ -77,7 +83,15 @@ pub fn prepare(
     let agent = format!("-javaagent:{}", jar.display());
     let mut check = Command::new(java);
     check.args([agent.as_str(), "-version"]).env("OTEL_JAVAAGENT_LOGGING", "simple");
-    probe.passes(Runtime::Java, java, &jar, check)?;
+    // Counts what is not delivered. Without a place for it nothing is counted.
+    let hooks = agents.hooks().ok().filter(|hooks| !hooks.as_os_str().as_encoded_bytes().contains(&b','));
+    let extension = hooks.map(|hooks| hooks.join(JAVA_EXTENSION));
+    if let Some(extension) = &extension {
+        extend(variables, EXTENSIONS, ",", extension.as_os_str(), false);
+    }
+    check.envs(current(variables, EXTENSIONS).map(|value| (EXTENSIONS, value)));
+    let files: Vec<&Path> = std::iter::once(&jar).chain(&extension).map(PathBuf::as_path).collect();
+    probe.passes(Runtime::Java, java, &files, check)?;
     // Its own log would go to the program's standard error.
     if std::env::var_os("SPANWISE_DEBUG").is_none() {
         set_default(variables, "OTEL_JAVAAGENT_LOGGING", "none");
@@ -102,6 +116,15 @@ pub fn prepare(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `assets/java/build.sh` makes it anew.
+    #[test]
+    fn the_extension_was_built_from_the_source_beside_it() {
+        let source = include_bytes!("assets/java/dev/spanwise/LostSpans.java");
+        let jar = include_bytes!("assets/java/lost-spans.jar");
+        let sum = hexadecimal(&Sha256::digest(source));
+        assert!(jar.windows(sum.len()).any(|window| window == sum.as_bytes()));
+    }
 
     #[test]
     fn another_file_is_refused() {

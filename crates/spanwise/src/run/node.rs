@@ -45,7 +45,7 @@ pub fn prepare(agents: &Agents, usage: &Use, probe: &Probe<'_>, variables: &mut 
     }
     let mut check = Command::new(node);
     check.arg("--require").arg(&preload).args(["-e", "0"]).env("SPANWISE_NODE_AGENT", &directory);
-    probe.passes(Runtime::Node, node, &preload, check)?;
+    probe.passes(Runtime::Node, node, &[&preload], check)?;
     let shown = preload.to_string_lossy().replace('\\', "\\\\");
     let option = if shown.contains(' ') { format!("--require \"{shown}\"") } else { format!("--require {shown}") };
     extend(variables, "NODE_OPTIONS", " ", option.as_ref(), false);

@@ -169,7 +169,7 @@ impl<'a> Probe<'a> {
         &self,
         runtime: Runtime,
         interpreter: &Path,
-        agent: &Path,
+        agent: &[&Path],
         mut command: Command,
     ) -> anyhow::Result<()> {
         let note = self.note(runtime, interpreter, agent);
@@ -191,7 +191,7 @@ impl<'a> Probe<'a> {
         Ok(())
     }
 
-    fn note(&self, runtime: Runtime, interpreter: &Path, agent: &Path) -> Option<PathBuf> {
+    fn note(&self, runtime: Runtime, interpreter: &Path, agent: &[&Path]) -> Option<PathBuf> {
         let describe = |path: &Path| {
             let path = path.canonicalize().ok()?;
             let found = path.metadata().ok()?;
@@ -199,8 +199,8 @@ impl<'a> Probe<'a> {
         };
         let options = ["NODE_OPTIONS", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS"]
             .map(|name| std::env::var(name).unwrap_or_default());
-        let parts = [describe(interpreter)?, describe(agent)?, options.join(" ")];
-        let key = fingerprint(&parts.each_ref().map(String::as_str));
+        let agent = agent.iter().map(|file| describe(file)).collect::<Option<Vec<_>>>()?;
+        let key = fingerprint(&[&describe(interpreter)?, &agent.join(" "), &options.join(" ")]);
         Some(self.agents.hooks().ok()?.join(format!("probed/{}-{key:016x}", runtime.name())))
     }
 }

@@ -49,6 +49,8 @@ fn report(agents: &Agents, python: &Path, variables: &Variables) -> anyhow::Resu
 }
 
 fn install_for(agents: &Agents, python: &Path, tag: &str) -> anyhow::Result<PathBuf> {
+    // The clients run elsewhere. Links stay: a virtual environment's interpreter is one.
+    let python = &std::path::absolute(python)?;
     let target = agents.directory(Runtime::Python).join(tag);
     agents.install(&target, VERSION, |directory| {
         let requirements = directory.join("requirements.txt");

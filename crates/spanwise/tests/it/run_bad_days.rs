@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::harness::{Server, text};
+use super::harness::{Server, request, text};
 use super::run_programs::{Run, command, find, get, programs, spans_of};
 
 fn endpoint(server: &Server) -> String {
@@ -24,6 +24,7 @@ fn agents_that_cannot_be_had_are_left_out() {
         command
             .env("SPANWISE_AGENTS_DIR", home.path().join("agents"))
             .envs([("PIP_INDEX_URL", DEAD), ("PIP_FIND_LINKS", ""), ("PIP_RETRIES", "0"), ("PIP_NO_CACHE_DIR", "1")])
+            .envs([("UV_DEFAULT_INDEX", DEAD), ("UV_HTTP_RETRIES", "0"), ("UV_NO_CACHE", "1"), ("UV_NO_CONFIG", "1")])
             .envs([("npm_config_registry", DEAD), ("npm_config_fetch_retries", "0")])
             .env("npm_config_cache", home.path().join("npm"));
         Run::start(&mut command).end()
@@ -159,7 +160,9 @@ fn a_shared_server_that_dies_is_started_again() {
 #[test]
 fn spans_that_are_lost_are_counted() {
     let home = tempfile::tempdir().unwrap();
-    for program in ["venv/bin/python stock.py", "node audit.cjs"] {
+    for (program, path) in
+        [("venv/bin/python stock.py", "/slow"), ("node audit.cjs", "/slow"), ("java -jar price.jar", "/broken")]
+    {
         let server = Server::start(&home.path().join("data"), &[]);
         let endpoint = endpoint(&server);
         let script = format!("exec {program}");
@@ -167,7 +170,8 @@ fn spans_that_are_lost_are_counted() {
         let port = run.port();
         server.kill();
         for _ in 0..7 {
-            assert_eq!(get(port, "/slow", &[]).0, 200);
+            // Java's server closes the connection after an exception.
+            let _ = request(port, "GET", path, &[], b"");
         }
         run.signal("TERM");
         let (status, _, err) = run.end();
@@ -177,6 +181,25 @@ fn spans_that_are_lost_are_counted() {
             err.contains("warning: 7 spans were not delivered") && err.contains("the span of the command"),
             "{err}"
         );
+    }
+}
+
+/// A fresh machine: the agent comes with the first run. Interpreter and directory are named from where one stands.
+#[test]
+fn the_first_run_fetches_the_agent() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(&home.path().join("data"), &[]);
+    let endpoint = endpoint(&server);
+    std::os::unix::fs::symlink(programs().join("venv"), home.path().join("venv")).unwrap();
+    let words = ["--agents-dir", "agents", "--endpoint", &endpoint, "--", "venv/bin/python", "-c", "print('ran')"];
+    for fetched in [true, false] {
+        let mut python = command(home.path(), &words);
+        python.current_dir(home.path());
+        python.env("PIP_NO_INDEX", "1").env("PIP_FIND_LINKS", programs().join("wheels"));
+        let (status, out, err) = Run::start(&mut python).end();
+        assert_eq!((status, out.as_str()), (Some(0), "ran\n"), "{err}");
+        assert!(err.contains("tracing Python") && !err.contains("warning"), "{err}");
+        assert_eq!(err.contains("fetching the Python agent (once)"), fetched, "{err}");
     }
 }
 

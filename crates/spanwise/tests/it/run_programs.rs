@@ -34,6 +34,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("pom.xml", include_str!("programs/pom.xml")),
     ("package.json", include_str!("programs/package.json")),
     ("package-lock.json", include_str!("programs/package-lock.json")),
+    ("agent-requirements.txt", include_str!("../../src/run/assets/python-requirements.txt")),
 ];
 
 /// A busy machine starts a JVM with an agent in this time.
@@ -97,6 +98,21 @@ fn install(directory: &Path) {
     let run = |program: &str, arguments: &[&str]| must(Command::new(program).args(arguments).current_dir(directory));
     run("python3", &["-m", "venv", "venv"]);
     run("venv/bin/pip", &["install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt"]);
+    // The agents' wheels as well, for the test that installs them from nothing.
+    run(
+        "venv/bin/pip",
+        &[
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--only-binary=:all:",
+            "--no-deps",
+            "--dest",
+            "wheels",
+            "-r",
+            "agent-requirements.txt",
+        ],
+    );
     run("npm", &["ci", "--no-audit", "--no-fund", "--loglevel=error"]);
     let copy = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
     run("mvn", &["-q", "-B", copy, "-DoutputDirectory=jars", "-DincludeScope=runtime"]);
@@ -114,6 +130,14 @@ fn install(directory: &Path) {
     run("mvn", &["-q", "-B", "-f", "spring-pom.xml", copy, "-DoutputDirectory=spring", "-DincludeScope=runtime"]);
     run("javac", &["-cp", "spring/*", "-d", "spring-classes", "Library.java"]);
     must(Command::new(go(directory)).args(["build", "-o", "sampled", "sampled.go"]).current_dir(directory));
+    // A run that fetches them says so, and most tests want nothing said.
+    let agents = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spanwise"));
+        command.args(["agents", "install", "--agents-dir"]).arg(agents_dir()).args(arguments);
+        must(command.current_dir(directory));
+    };
+    agents(&["java", "node"]);
+    agents(&["python", "--interpreter", "venv/bin/python"]);
 }
 
 /// The compiler on the PATH or where Go's own installer puts it, if it is new enough; else the one from PyPI.

@@ -33,6 +33,7 @@ if [ -n "$missing" ]; then
 fi
 
 step 'page: types, lint, walls, build' scripts/ui.sh
+step 'licences, bans, sources' scripts/deny.sh
 step 'formatting' cargo fmt --all --check
 step 'clippy' cargo clippy --quiet --profile ci --workspace --all-targets -- -D warnings
 # Whoever runs this in the background ignores Ctrl-C, and so would the programs that the tests send it to.

@@ -14,7 +14,6 @@ mod flapping;
 mod grpc;
 mod harness;
 mod insights;
-mod licences;
 mod named_limits;
 mod objects;
 mod query_apis;

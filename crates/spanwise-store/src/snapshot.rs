@@ -48,7 +48,7 @@ fn next_trace(sources: &mut [Peekable<TraceStream<'_>>]) -> Option<Result<Batch,
     merge(parts).map(Ok)
 }
 
-/// Cuts batches of neighbouring traces into traces; one may go on in the next batch.
+/// Cuts batches of neighbouring traces into traces, in order of trace id; one may go on in the next batch.
 struct ByTrace<I> {
     batches: I,
     ready: VecDeque<(TraceId, Batch)>,
@@ -74,8 +74,12 @@ impl<I: Iterator<Item = Result<Batch, BlockError>>> Iterator for ByTrace<I> {
             match self.batches.next() {
                 Some(Err(error)) => return Some(Err(error)),
                 Some(Ok(batch)) => {
-                    for part in split_by_trace(&batch) {
-                        let Some(id) = part.spans().first().map(|span| span.trace_id) else { continue };
+                    let id_of = |part: &Batch| part.spans().first().map(|span| span.trace_id);
+                    let mut parts = split_by_trace(&batch);
+                    // Rows ascend by trace id; a batch of them has its spans by resource.
+                    parts.sort_unstable_by_key(id_of);
+                    for part in parts {
+                        let Some(id) = id_of(&part) else { continue };
                         match &mut self.open {
                             Some((open, parts)) if *open == id => parts.push(part),
                             _ => {

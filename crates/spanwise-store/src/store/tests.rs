@@ -131,6 +131,76 @@ fn a_late_root_joins_its_trace_before_and_after_compaction() {
     assert_eq!(spans_of(&bench.open().snapshot(), 1), joined + 1);
 }
 
+/// Spans number `spans` of traces 1 to `traces`, by threes: all of one service, all of the other, and half and half.
+fn two_services(traces: u32, spans: std::ops::Range<u8>) -> Batch {
+    let of = |number: u32, span: u8| {
+        let mut trace_id = [0; 16];
+        trace_id[..4].copy_from_slice(&number.to_be_bytes());
+        let start = NOW + u64::from(span);
+        Span {
+            trace_id: trace_id.to_vec(),
+            span_id: vec![span + 1; 8],
+            name: "work".to_owned(),
+            start_time_unix_nano: start,
+            end_time_unix_nano: start + 5,
+            ..Span::default()
+        }
+    };
+    let service = |name: &str, is_first: bool| {
+        let value = Some(AnyValue { value: Some(Value::StringValue(name.to_owned())) });
+        let attribute = KeyValue { key: "service.name".to_owned(), value, ..KeyValue::default() };
+        let resource = Resource { attributes: vec![attribute], ..Resource::default() };
+        let all = (1..=traces).flat_map(|number| spans.clone().map(move |span| (number, span)));
+        let is_of_first = |number: u32, span: u8| match number % 3 {
+            0 => span.is_multiple_of(2),
+            rest => rest == 2,
+        };
+        let own = all.filter(|(number, span)| is_first == is_of_first(*number, *span));
+        let spans = own.map(|(number, span)| of(number, span)).collect();
+        ResourceSpans {
+            resource: Some(resource),
+            scope_spans: vec![ScopeSpans { spans, ..ScopeSpans::default() }],
+            ..ResourceSpans::default()
+        }
+    };
+    batch(&ExportTraceServiceRequest { resource_spans: vec![service("cart", true), service("shop", false)] })
+}
+
+#[test]
+fn traces_of_several_services_come_whole_and_once_in_order_of_their_ids() {
+    const TRACES: u32 = 6_000;
+    let bench = Bench::new();
+    let store = bench.open_with(StoreConfig::new(bench.dir.path()));
+    let check = |snapshot: &Snapshot, spans: usize| {
+        let read = |traces: &mut dyn Iterator<Item = Result<Batch, BlockError>>| -> Vec<(TraceId, usize)> {
+            traces.map(|batch| batch.unwrap()).map(|batch| (batch.spans()[0].trace_id, batch.len_spans())).collect()
+        };
+        let all = read(&mut snapshot.traces(0, u64::MAX).unwrap());
+        assert_eq!(all.len(), TRACES as usize);
+        assert!(all.is_sorted_by(|(a, _), (b, _)| a < b));
+        assert!(all.iter().all(|(_, found)| *found == spans), "{:?}", all.iter().find(|(_, found)| *found != spans));
+        let ids: Vec<TraceId> = all.iter().map(|(id, _)| *id).step_by(2).collect();
+        let some = read(&mut snapshot.traces_of(&ids).unwrap());
+        assert_eq!(some, all.iter().copied().step_by(2).collect::<Vec<_>>());
+    };
+    bench.append(&store, two_services(TRACES, 0..2));
+    check(&store.snapshot(), 2);
+    bench.cut(&store);
+    check(&store.snapshot(), 2);
+    bench.append(&store, two_services(TRACES, 2..4));
+    check(&store.snapshot(), 4);
+    bench.cut(&store);
+    assert_eq!(store.stats().blocks, 2);
+    let snapshot = store.snapshot();
+    check(&snapshot, 4);
+    // What makes it hard: batches as they are read have their spans by resource.
+    let mut batches = snapshot.blocks.iter().flat_map(|(_, block)| block.scan().unwrap());
+    assert!(batches.any(|batch| {
+        let traces = spanwise_wire::frame::split_by_trace(&batch.unwrap());
+        !traces.is_sorted_by_key(|batch| batch.spans()[0].trace_id)
+    }));
+}
+
 #[test]
 fn equal_spans_are_one_and_others_of_the_same_id_stay() {
     let bench = Bench::new();

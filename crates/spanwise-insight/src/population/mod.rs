@@ -28,7 +28,7 @@ pub struct Cost {
     pub total_ms: f64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Finding {
     /// Stable: 16 hex digits of what the problem is, not of the traces that showed it.
     pub id: String,
@@ -42,6 +42,9 @@ pub struct Finding {
     pub cost: Cost,
     pub evidence: Vec<String>,
     pub examples: Vec<String>,
+    /// Service and operation of those that it hurts, the one with most of the traces first.
+    #[serde(skip)]
+    pub entry_points: Vec<(String, String)>,
     #[serde(skip)]
     pub first_seen_unix_nano: u64,
     #[serde(skip)]
@@ -64,6 +67,8 @@ pub struct Insights {
     pub spans: u64,
     /// False when there were more traces than are looked at together: those looked at are a fair sample.
     pub complete: bool,
+    /// Traces that were looked at; the others are counted and no more.
+    pub looked_at: usize,
     pub findings: Vec<Finding>,
     pub not_enough_data: Vec<NotEnoughData>,
 }
@@ -247,7 +252,8 @@ impl Population {
         findings.extend(misattributed::find(&view));
         sort(&mut findings);
         let not_enough_data = view.not_enough_data();
-        Insights { traces: self.traces, spans: self.spans, complete, findings, not_enough_data }
+        let looked_at = self.rows.len();
+        Insights { traces: self.traces, spans: self.spans, complete, looked_at, findings, not_enough_data }
     }
 }
 
@@ -397,6 +403,7 @@ impl<'a> View<'a> {
         examples.sort_by_key(|(ns, row)| (std::cmp::Reverse(*ns), self.rows[*row].trace_id));
         let starts = || rows.iter().map(|row| self.rows[*row].start_unix_nano);
         let affected = self.traces(rows);
+        let named = |entry: Operation| (self.text(entry.service).to_owned(), self.text(entry.operation).to_owned());
         let mut evidence = draft.evidence;
         if affected.adjusted > affected.seen as f64 + 0.5 {
             evidence.push(format!(
@@ -416,6 +423,7 @@ impl<'a> View<'a> {
             cost,
             evidence,
             examples: examples.iter().take(10).map(|(_, row)| self.rows[*row].trace_id.to_string()).collect(),
+            entry_points: self.entry_points(rows).into_iter().map(named).collect(),
             first_seen_unix_nano: starts().min().unwrap_or(0),
             last_seen_unix_nano: starts().max().unwrap_or(0),
             confidence: if rows.len() >= thresholds::SURE { "high" } else { "medium" },

@@ -129,6 +129,9 @@ fn a_service_behind_three_pages_that_none_calls_is_silent() {
     assert_eq!(subject["dependency"]["service"], "auth");
     assert_eq!(subject["via"], serde_json::json!(["cart", "catalog", "payment"]));
     assert_eq!(subject["entry_points"].as_array().unwrap().len(), 3);
+    let named: Vec<String> =
+        result.findings[0].entry_points.iter().map(|(service, operation)| format!("{service} {operation}")).collect();
+    assert_eq!(subject["entry_points"], serde_json::json!(named));
     assert_eq!(subject["uninstrumented"], false);
     // Two pages and one caller are what people know.
     let one = insights((0..300).map(|number| trace(number * 3, true)));
@@ -223,9 +226,11 @@ fn the_order_of_arrival_does_not_show_and_a_sample_says_so() {
     assert_eq!(forwards, backwards);
     let mut bounded = Population::with_bound(100);
     traces.iter().for_each(|trace| bounded.add(trace));
-    assert!(bounded.rows.len() <= 100 && bounded.rows.len() > 25, "{}", bounded.rows.len());
+    let kept = bounded.rows.len();
+    assert!((26..=100).contains(&kept), "{kept}");
     let result = bounded.finish();
-    assert!(!result.complete && result.traces == 400);
+    assert!(!result.complete && result.traces == 400 && result.looked_at == kept);
+    assert!(forwards.complete && forwards.looked_at == 400);
 }
 
 #[test]

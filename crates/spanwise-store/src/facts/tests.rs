@@ -182,6 +182,8 @@ fn of_a_busy_minute_the_same_traces_are_looked_at_however_it_is_cut() {
     });
     assert_eq!(found[0], found[1]);
     assert!(!found[0].complete && found[0].traces as u64 == traces);
+    let most = MOST_PER_MINUTE as usize;
+    assert!((most / 4..=most).contains(&found[0].looked_at), "{}", found[0].looked_at);
     let slow = found[0].findings.iter().find(|finding| finding.kind == "slow_rare_path").unwrap();
     // Those that are looked at stand for all.
     assert!((60..=200).contains(&slow.traces_affected) && slow.traces_seen > 4_000, "{slow:?}");

@@ -5,21 +5,44 @@ use spanwise_insight::population::{Finding, Insights};
 
 use crate::time_text::format_time;
 
-pub fn insights_json(insights: &Insights, window: (u64, u64), service: Option<&str>, kind: Option<&str>) -> Json {
+/// What somebody wants to see of the findings.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked<'a> {
+    pub service: Option<&'a str>,
+    pub kind: Option<&'a str>,
+    /// Entry points of each finding by service and operation, beside what the contract has.
+    pub entry_points: bool,
+}
+
+pub fn insights_json(insights: &Insights, window: (u64, u64), asked: Asked<'_>) -> Json {
+    let Asked { service, kind, entry_points } = asked;
+    let json_of = |finding: &Finding| {
+        let mut json = finding_json(finding);
+        if entry_points {
+            let named = finding.entry_points.iter();
+            json["entry_points"] =
+                named.map(|(service, operation)| json!({"service": service, "operation": operation})).collect();
+        }
+        json
+    };
     let is_meant = |finding: &&Finding| {
         kind.is_none_or(|kind| finding.kind == kind) && service.is_none_or(|service| concerns(finding, service))
     };
     let missing = insights.not_enough_data.iter().filter(|missing| {
         kind.is_none_or(|kind| missing.kind == kind) && service.is_none_or(|service| missing.service == service)
     });
-    json!({
+    let mut answer = json!({
         "window": {"start": format_time(window.0), "end": format_time(window.1)},
         "traces": insights.traces,
         "spans": insights.spans,
         "complete": insights.complete,
-        "findings": insights.findings.iter().filter(is_meant).map(finding_json).collect::<Json>(),
+        "findings": insights.findings.iter().filter(is_meant).map(json_of).collect::<Json>(),
         "not_enough_data": missing.collect::<Vec<_>>(),
-    })
+    });
+    if !insights.complete {
+        answer["looked_at"] = json!(insights.looked_at);
+    }
+    answer
 }
 
 pub fn finding_json(finding: &Finding) -> Json {
@@ -44,4 +67,30 @@ fn concerns(finding: &Finding, service: &str) -> bool {
         }
     }
     finding.service == service || names(&finding.subject, service)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_many_traces_were_looked_at_is_said_where_not_all_were() {
+        let of = |complete| {
+            let insights = Insights { traces: 9, looked_at: 7, complete, ..Insights::default() };
+            insights_json(&insights, (0, 1), Asked::default())
+        };
+        assert_eq!((&of(false)["traces"], &of(false)["looked_at"]), (&json!(9), &json!(7)));
+        assert_eq!(of(true).get("looked_at"), None);
+    }
+
+    #[test]
+    fn entry_points_are_named_to_whom_asks_for_them() {
+        let finding =
+            Finding { entry_points: vec![("gateway".to_owned(), "GET /cart".to_owned())], ..Finding::default() };
+        let insights = Insights { findings: vec![finding], ..Insights::default() };
+        let of = |entry_points| insights_json(&insights, (0, 1), Asked { entry_points, ..Asked::default() });
+        let named = json!([{"service": "gateway", "operation": "GET /cart"}]);
+        assert_eq!(of(true)["findings"][0]["entry_points"], named);
+        assert_eq!(of(false)["findings"][0].get("entry_points"), None);
+    }
 }

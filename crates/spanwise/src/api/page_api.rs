@@ -13,7 +13,7 @@ use spanwise_query::metrics::default_step_ns;
 use spanwise_wire::{Batch, decode_trace};
 
 use super::clocks_api::{ClocksOf, timed};
-use super::insights_json::insights_json;
+use super::insights_json::{Asked, insights_json};
 use super::trace_json::{Detail, one_span_json, trace_json};
 use super::{ApiError, App, metrics_json, metrics_window, parse_trace_id, search_json};
 use crate::time_text::{parse_duration, parse_time};
@@ -95,6 +95,8 @@ struct InsightsParameters {
     to: Option<String>,
     service: Option<String>,
     kind: Option<String>,
+    #[serde(default)]
+    entry_points: bool,
 }
 
 async fn insights(State(app): State<App>, Query(parameters): Query<InsightsParameters>) -> Answer {
@@ -103,8 +105,12 @@ async fn insights(State(app): State<App>, Query(parameters): Query<InsightsParam
     let (oldest, newest) = app.store.snapshot().starts().unwrap_or((0, 0));
     let found = app.insights(from, to).await?;
     let window = (from.unwrap_or(oldest), to.unwrap_or(newest));
-    let (service, kind) = (parameters.service.as_deref(), parameters.kind.as_deref());
-    Ok(axum::Json(insights_json(&found, window, service.filter(|s| !s.is_empty()), kind.filter(|k| !k.is_empty()))))
+    let asked = Asked {
+        service: parameters.service.as_deref().filter(|service| !service.is_empty()),
+        kind: parameters.kind.as_deref().filter(|kind| !kind.is_empty()),
+        entry_points: parameters.entry_points,
+    };
+    Ok(axum::Json(insights_json(&found, window, asked)))
 }
 
 #[derive(Deserialize)]

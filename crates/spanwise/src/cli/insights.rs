@@ -13,7 +13,7 @@ use super::client::{authority, encode, request};
 use super::commands::{snapshot, window};
 use super::tree_text::printable;
 use super::{Format, StoreArgs, WindowArgs};
-use crate::api::insights_json::insights_json;
+use crate::api::insights_json::{Asked, insights_json};
 
 pub struct InsightsArgs {
     pub window: WindowArgs,
@@ -43,7 +43,8 @@ pub fn insights(args: &InsightsArgs, format: Format, at: &StoreArgs) -> anyhow::
             let found = spanwise_query::insights::insights(&snapshot, &request)?;
             let (oldest, newest) = snapshot.starts().unwrap_or((0, 0));
             let window = (from.unwrap_or(oldest), to.unwrap_or(newest));
-            insights_json(&found, window, args.service.as_deref(), args.kind.as_deref())
+            let asked = Asked { service: args.service.as_deref(), kind: args.kind.as_deref(), ..Asked::default() };
+            insights_json(&found, window, asked)
         }
     };
     print(&answer, format)
@@ -90,7 +91,8 @@ fn print(answer: &Json, format: Format) -> anyhow::Result<ExitCode> {
         writeln!(out, "not enough traces yet to judge everything of: {}", entries.join(", "))?;
     }
     if answer["complete"] == false {
-        writeln!(out, "not all traces were looked at: the findings stand on a sample of them")?;
+        let (looked_at, traces) = (&answer["looked_at"], &answer["traces"]);
+        writeln!(out, "not all traces were looked at: the findings stand on {looked_at} of {traces}")?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -154,13 +154,18 @@ export interface Finding {
   first_seen: string;
   last_seen: string;
   confidence: string;
+  /** Those that it hurts, the one with most of the traces first; findings of one trace have none. */
+  entry_points?: { service: string; operation: string }[];
 }
 
 export interface Insights {
   window: { start: string; end: string };
+  /** All that started in the window. */
   traces: number;
   spans: number;
   complete: boolean;
+  /** Traces that were looked at, where not all were; the others are counted and no more. */
+  looked_at?: number;
   findings: Finding[];
   not_enough_data: { kind: string; service: string; operation: string; have: number; need: number }[];
 }
@@ -170,6 +175,22 @@ export interface Mute {
   reason: string;
   until: string | null;
   muted_at: string;
+}
+
+/** A window that is answered from counts: whole steps of so many seconds, from the first to the end of the last. */
+export interface CountedWindow {
+  start: string;
+  end: string;
+  rounded_to_s: number;
+  counted_start: string;
+  counted_end: string;
+}
+
+/** What answers from counts have. */
+export interface CountedOf {
+  window: CountedWindow;
+  /** Somewhere there was more than is told apart: that is counted together, as `(other)`. */
+  bounded: boolean;
 }
 
 /** What an answer over many traces was made of; counts in it are of what there was before sampling. */
@@ -205,9 +226,8 @@ export interface ServiceSummary extends Requests {
   operations: Requests[];
 }
 
-export interface ServicesAnswer extends ReadOf {
+export interface ServicesAnswer extends ReadOf, CountedOf {
   services: ServiceSummary[];
-  window: { start: string; end: string };
   traces: number;
 }
 
@@ -252,7 +272,7 @@ export interface MapEdge extends MapNumbers {
   traces: number;
 }
 
-export interface MapAnswer extends ReadOf {
+export interface MapAnswer extends ReadOf, CountedOf {
   nodes: MapNode[];
   edges: MapEdge[];
   entry_ms: number;
@@ -271,7 +291,9 @@ export interface TreeNode {
 }
 
 export interface EntryGroup {
+  /** About how many traces of the window are like these. */
   traces: number;
+  /** Traces that the tree is made of. */
   traces_seen?: number;
   need?: number;
   mean_ms?: number;
@@ -294,7 +316,7 @@ export interface EntryShape {
   picture: [number, number, number, string, boolean][];
 }
 
-export interface EntryAnswer {
+export interface EntryAnswer extends CountedOf {
   service: string;
   operation: string;
   traces: number;
@@ -307,6 +329,8 @@ export interface EntryAnswer {
   max_ms: number;
   typical: EntryGroup;
   slowest: EntryGroup;
+  /** Traces that were drawn for the two trees. */
+  trees_from: number;
   shapes: EntryShape[];
   shapes_in_all: number;
   complete: boolean;

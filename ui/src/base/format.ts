@@ -42,6 +42,12 @@ export const shortId = (id: string): string => (/^0{16}(?=.)/.test(id) ? id.slic
 /** 1234567 → "1,234,567"; the browser's own way takes tens of milliseconds the first time. */
 export const count = (value: number): string => String(Math.round(value)).replace(/\B(?=(\d{3})+$)/g, ',');
 
+/** "1 trace", "1,200 traces". */
+export const many = (value: number, name: string): string => `${count(value)} ${name}${value === 1 ? '' : 's'}`;
+
+/** With a capital and a full stop; nothing stays nothing. */
+export const sentence = (text: string): string => text && `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+
 /** 12345 → "12.3 k", for where there is little room. */
 export function short(value: number): string {
   for (const [factor, unit] of [[1e9, 'G'], [1e6, 'M'], [1e3, 'k']] as const) {
@@ -87,6 +93,15 @@ export function moment(ms: number, withMillis = false): string {
   const date = new Date(ms);
   const text = `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())} ${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`;
   return withMillis ? `${text}.${pad(date.getMilliseconds(), 3)}` : text;
+}
+
+/** Minutes of local time; the day is named where it is not today, or not one day. */
+export function period(fromMs: number, toMs: number, now = Date.now()): string {
+  const [from, to] = [moment(fromMs).slice(0, 16), moment(toMs).slice(0, 16)];
+  // What ends at midnight belongs to the day before.
+  const isOneDay = from.slice(0, 10) === moment(toMs - 1).slice(0, 10);
+  if (!isOneDay) return `${from} to ${to}`;
+  return `${from.slice(0, 10) === moment(now).slice(0, 10) ? from.slice(11) : from} to ${to.slice(11)}`;
 }
 
 export function ago(unixNano: string, now = Date.now()): string {

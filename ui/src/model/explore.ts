@@ -1,3 +1,4 @@
+import type { CompareSide } from '../api/client';
 import type { Difference, HeatmapAnswer } from '../api/types';
 import type { Place } from '../base/location';
 
@@ -41,6 +42,12 @@ export function boxOf(answer: HeatmapAnswer, edges: Edges): Cells | null {
   const row = (ns: number) => Math.min(last, Math.max(0, answer.edges_ns.findLastIndex((edge) => edge <= ns)));
   // A box begins at a cell's first nanosecond, which the division may have rounded into the cell before.
   return { fromColumn: column(low + length / BigInt(answer.columns) / 2n), toColumn: column(high), fromRow: row(edges.fromNs), toRow: row(edges.toNs - 1) };
+}
+
+/** The box as a side of a comparison, which has milliseconds and truncates them to nanoseconds: a part of one is added. */
+export function boxSide(edges: Edges, q: string): CompareSide {
+  // The box is open above: its last nanosecond is the one before the next row's first.
+  return { q, from: edges.fromNano, to: edges.toNano, min_ms: (edges.fromNs + 0.25) / 1e6, max_ms: (edges.toNs - 0.75) / 1e6 };
 }
 
 const SCOPES = /^(span|resource|event|link|instrumentation|scope)\./;

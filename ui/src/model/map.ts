@@ -85,8 +85,27 @@ export function withHubs(answer: MapAnswer, layout: Layout): Layout {
   return { ...layout, width: left + NODE_WIDTH, height: Math.max(layout.height, free) };
 }
 
+/** Lines up to which it pays to look longer for a layout in which few of them cross. */
+const FEW_LINES = 600;
+
+/** The layouts that are tried, best of which is taken: in a crowd with the order of names as a guide too. */
+export const triesOf = (answer: MapAnswer): boolean[] => (answer.nodes.length > CROWD && answer.edges.length <= FEW_LINES ? [false, true] : [false]);
+
+/** How many pairs of lines cross, were they straight. */
+export function crossings(lines: [Placed, Placed][]): number {
+  const side = (a: Placed, b: Placed, at: Placed) => (b.x - a.x) * (at.y - a.y) - (b.y - a.y) * (at.x - a.x);
+  let found = 0;
+  lines.forEach(([a, b], number) => {
+    for (let other = 0; other < number; other += 1) {
+      const [c, d] = lines[other] ?? [a, b];
+      if (side(a, b, c) * side(a, b, d) < 0 && side(c, d, a) * side(c, d, b) < 0) found += 1;
+    }
+  });
+  return found;
+}
+
 /** What is asked of the layout: kept apart from how it is drawn. */
-export function graphOf(answer: MapAnswer, hubs: Set<string>): ElkNode {
+export function graphOf(answer: MapAnswer, hubs: Set<string>, isByName = false): ElkNode {
   return {
     id: 'map',
     layoutOptions: {
@@ -100,6 +119,8 @@ export function graphOf(answer: MapAnswer, hubs: Set<string>): ElkNode {
       'elk.edgeRouting': 'SPLINES',
       'elk.layered.nodePlacement.strategy': 'BRANDES_KOEPF',
       'elk.spacing.componentComponent': '40',
+      ...(answer.edges.length <= FEW_LINES && { 'elk.layered.thoroughness': '40' }),
+      ...(isByName && { 'elk.layered.considerModelOrder.strategy': 'NODES_AND_EDGES' }),
     },
     children: answer.nodes.filter((node) => !hubs.has(node.id)).map((node) => ({ id: node.id, width: NODE_WIDTH, height: NODE_HEIGHT })),
     edges: answer.edges.filter((edge) => edge.from !== edge.to && !hubs.has(edge.to)).map((edge) => ({ id: edgeKey(edge), sources: [edge.from], targets: [edge.to] })),

@@ -6,6 +6,11 @@ const CLIENT = 2;
 /** Siblings of one kind from which on they are folded into one row. */
 export const FOLD_FROM = 5;
 
+/** Flag of a span that came without a time of its start. */
+export const NO_TIME = 'no_time';
+/** Nanoseconds since 1970 below which a start is none: what was left out reads as zero. */
+const EARLIEST_NS = 1e9;
+
 /**
  * A trace as flat arrays; a span is its place. Places are in tree order: a span's subtree is the places from itself up to,
  * not including, `end`. There is nothing in it but data, so that a worker can make it and hand it over.
@@ -13,7 +18,7 @@ export const FOLD_FROM = 5;
 export interface TraceModel {
   count: number;
   durationNs: number;
-  /** Of all spans, which may begin before the root or go on after it. */
+  /** Of all spans that have a time, which may begin before the root or go on after it. */
   firstNs: number;
   lastNs: number;
   parent: Int32Array;
@@ -90,7 +95,10 @@ export function traceModel({ head, columns, segments, queue, ledger }: TraceColu
   const children = new Int32Array(count);
   const end = new Int32Array(count);
   const errors: number[] = [];
-  let [firstNs, lastNs] = [0, head.duration_ns];
+  const flags = new Map(columns.flags);
+  const earliest = EARLIEST_NS - Number(head.start_unix_nano);
+  const isTold = start.some((begins) => begins >= earliest);
+  let [firstNs, lastNs] = isTold && earliest > 0 ? [Infinity, -Infinity] : [0, head.duration_ns];
   for (let place = 0; place < count; place += 1) {
     const above = parent[place] ?? -1;
     if (above >= 0) {
@@ -99,8 +107,11 @@ export function traceModel({ head, columns, segments, queue, ledger }: TraceColu
     }
     end[place] = place + 1;
     const begins = start[place] ?? 0;
-    if (begins < firstNs) firstNs = begins;
-    if (begins + (duration[place] ?? 0) > lastNs) lastNs = begins + (duration[place] ?? 0);
+    if (isTold && begins < earliest) flags.set(place, [...(flags.get(place) ?? []), NO_TIME]);
+    else {
+      firstNs = Math.min(firstNs, begins);
+      lastNs = Math.max(lastNs, begins + (duration[place] ?? 0));
+    }
     if (status[place] === 2) errors.push(place);
   }
   for (let place = count - 1; place >= 0; place -= 1) {
@@ -129,7 +140,7 @@ export function traceModel({ head, columns, segments, queue, ledger }: TraceColu
     names: columns.names,
     operations: columns.operations,
     ids: columns.ids,
-    flags: new Map(columns.flags),
+    flags,
     messages: new Map(columns.messages),
     events: new Map(columns.events),
     segments: segmentsOf(segments, count),

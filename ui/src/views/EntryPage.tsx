@@ -1,16 +1,18 @@
-import { entryPoint, heatmap, insights } from '../api/client';
+import { entryPoint, heatmap, insights, mutes } from '../api/client';
 import { useLoaded } from '../api/load';
-import type { EntryGroup, EntryShape, TreeNode } from '../api/types';
+import type { EntryAnswer, EntryGroup, EntryShape, TreeNode } from '../api/types';
 import { serviceColour } from '../base/colour';
-import { count, milliseconds, percent, shortId } from '../base/format';
+import { count, many, milliseconds, percent, shortId } from '../base/format';
 import { address, go, type Place } from '../base/location';
 import { boxText } from '../model/explore';
+import { boundedText, countedText, drawnText, groupText } from '../model/counted';
 import { windowOf, windowParameters } from '../model/window';
+import { BriefFindings } from '../widgets/BriefFindings';
 import { Heatmap } from '../widgets/Heatmap';
-import { HeatmapTable } from '../widgets/HeatmapTable';
+import { HeatmapFacts, HeatmapTable } from '../widgets/HeatmapTable';
 import { Icicle, IcicleTable } from '../widgets/Icicle';
 import { Link } from '../widgets/Link';
-import { Failed, Ghost, Partial, Sampled } from '../widgets/States';
+import { Aside, Failed, Ghost, Partial, Sampled } from '../widgets/States';
 import { WindowPicker } from '../widgets/WindowPicker';
 
 /** Where the time of one entry point goes: ordinary requests against the slowest, and the shapes its traces have. */
@@ -18,16 +20,19 @@ export function EntryPage({ service, operation, place }: { service: string; oper
   const window = windowOf(place);
   const loaded = useLoaded(`entry ${window.key}`, (signal) => entryPoint(service, operation, window, signal));
   const heat = useLoaded(`heat ${window.key}`, (signal) => heatmap(window, { service, operation }, signal));
-  const found = useLoaded(`findings ${window.key}`, (signal) => insights(window, { service }, signal));
+  const found = useLoaded(`findings ${window.key}`, (signal) => insights(window, {}, signal));
+  const muted = useLoaded('mutes', mutes);
   const entry = loaded.value;
   if (loaded.error && !entry) return <main><Failed error={loaded.error} what="this entry point" /></main>;
+  const drawn = entry ? drawnText(entry) : '';
   const whole = Math.max(entry?.typical.mean_ms ?? 0, entry?.slowest.mean_ms ?? 0);
-  const findings = (found.value?.findings ?? []).filter((finding) => finding.operation === operation);
+  const findings = (found.value?.findings ?? []).filter((finding) => finding.entry_points?.some((one) => one.service === service && one.operation === operation));
   return (
     <main>
       <div className="page">
         <div className="page-head">
           <h1><i className="dot" style={{ background: serviceColour(service) }} aria-hidden="true" /> {service} <span className="soft" style={{ fontWeight: 450 }}>{operation}</span></h1>
+          {entry && entry.traces > 0 && <span className="muted small">{countedText(entry.window)}</span>}
           <span className="push"><WindowPicker place={place} /></span>
         </div>
         {!entry && <Ghost lines={12} />}
@@ -49,16 +54,13 @@ export function EntryPage({ service, operation, place }: { service: string; oper
               <div><dt>Longest</dt><dd>{milliseconds(entry.max_ms)}</dd></div>
             </dl>
             {entry.sampled && <Sampled seen={entry.traces_seen} adjusted={entry.traces} />}
-            {!entry.complete && <Partial text="There is more than was read: these numbers are of a fair sample." />}
-            {findings.length > 0 && (
-              <ul className="brief-findings" aria-label="Findings">
-                {findings.map((finding) => <li key={finding.id}><b>{milliseconds(finding.cost.typical_ms)}</b> <Link href={address('/', windowParameters(place))}>{finding.title}</Link></li>)}
-              </ul>
-            )}
+            {!entry.complete && <Partial text="Not all was read in time, or had room in the trees: what is shown is of a part." />}
+            <Aside texts={[boundedText(entry, 'entry points or shapes', 'and may be missing here')]} />
+            <BriefFindings findings={findings} mutes={muted.value ?? []} place={place} />
             <section className="section" aria-label="Where the time goes">
-              <header><h2>Where the time goes</h2><span className="muted small">critical path, mean of each group, both at the same scale; a block is as wide as its time</span></header>
-              <Group title="Ordinary requests, between the quartiles" group={entry.typical} other={entry.slowest} wholeMs={whole} />
-              <Group title="The slowest" group={entry.slowest} other={entry.typical} wholeMs={whole} />
+              <header><h2>Where the time goes</h2><span className="muted small">critical path, mean of each group, both at the same scale; a block is as wide as its time{drawn && `; ${drawn}`}</span></header>
+              <Group title="Ordinary requests, between the quartiles" entry={entry} group={entry.typical} other={entry.slowest} wholeMs={whole} />
+              <Group title={drawn ? 'The slowest of those drawn' : 'The slowest'} entry={entry} group={entry.slowest} other={entry.typical} wholeMs={whole} />
               <p className="small muted" style={{ marginTop: 6 }}><i className="legend-hatch" aria-hidden="true" /> hatched: on the wire, or waiting for a call that no span explains; plain and without a block below: the service’s own time</p>
             </section>
           </>
@@ -66,12 +68,12 @@ export function EntryPage({ service, operation, place }: { service: string; oper
         {entry && entry.traces > 0 && (
           <section className="section" aria-label="Latency">
             <header><h2>Latency</h2><Link className="small" href={address('/explore', { ...windowParameters(place), service, operation })}>Choose a part and ask why</Link><span className="muted small">or drag a box over it here</span></header>
-            {heat.value ? <><Heatmap answer={heat.value} box={null} choose={(box) => box && heat.value && go(address('/explore', { ...windowParameters(place), service, operation, box: boxText(heat.value, box) }))} open={(id) => go(`/trace/${id}`)} /><HeatmapTable answer={heat.value} /></> : heat.error ? <Partial text={heat.error.message} /> : <Ghost lines={8} />}
+            {heat.value ? <><HeatmapFacts answer={heat.value} /><Heatmap answer={heat.value} box={null} choose={(box) => box && heat.value && go(address('/explore', { ...windowParameters(place), service, operation, box: boxText(heat.value, box) }))} open={(id) => go(`/trace/${id}`)} /><HeatmapTable answer={heat.value} /></> : heat.error ? <Partial text={heat.error.message} /> : <Ghost lines={8} />}
           </section>
         )}
         {entry && entry.shapes.length > 0 && (
           <section className="section" aria-label="Shapes">
-            <header><h2>{count(entry.shapes_in_all)} {entry.shapes_in_all === 1 ? 'shape' : 'shapes'}</h2><span className="muted small">what these traces do, told apart by their calls; the most harmful first</span></header>
+            <header><h2>{entry.shapes.length < entry.shapes_in_all && `${count(entry.shapes.length)} of `}{count(entry.shapes_in_all)} {entry.shapes_in_all === 1 ? 'shape' : 'shapes'}</h2><span className="muted small">what these traces do, told apart by their calls; the most harmful first</span></header>
             <div className="shapes">{entry.shapes.map((shape) => <Shape key={shape.shape} shape={shape} traces={entry.traces} />)}</div>
           </section>
         )}
@@ -80,18 +82,19 @@ export function EntryPage({ service, operation, place }: { service: string; oper
   );
 }
 
-function Group({ title, group, other, wholeMs }: { title: string; group: EntryGroup; other: EntryGroup; wholeMs: number }) {
-  if (group.nodes.length === 0) return <p className="soft">{title}: {count(group.traces)} traces are not enough to say; {group.need ?? 5} are needed.</p>;
+function Group({ title, entry, group, other, wholeMs }: { title: string; entry: EntryAnswer; group: EntryGroup; other: EntryGroup; wholeMs: number }) {
+  if (group.nodes.length === 0) return <p className="soft">{title}: {many(group.traces, 'trace')} {group.traces === 1 ? 'is' : 'are'} not enough to say; {count(group.need ?? 0)} are needed.</p>;
   const grown = growth(group.nodes, other.nodes);
+  const of = groupText(entry, group);
   return (
     <div style={{ marginTop: 12 }}>
       <h3>
-        {title}: {milliseconds(group.mean_ms ?? 0)} <span className="muted">({count(group.traces)} traces, {milliseconds(group.from_ms ?? 0)} to {milliseconds(group.to_ms ?? 0)})</span>{' '}
+        {title}: {milliseconds(group.mean_ms ?? 0)} <span className="muted">({of}, {milliseconds(group.from_ms ?? 0)} to {milliseconds(group.to_ms ?? 0)})</span>{' '}
         <span className="examples">{group.examples?.slice(0, 3).map((id) => <Link key={id} href={`/trace/${id}`}>{shortId(id)}</Link>)}</span>
       </h3>
-      <Icicle label={title} nodes={group.nodes} wholeMs={wholeMs} unit="on average" />
+      <Icicle label={`${title}, ${of}`} nodes={group.nodes} wholeMs={wholeMs} unit="on average" />
       {grown && <p className="small soft" style={{ margin: '4px 0' }}>Most of the difference: {grown.node.service} {grown.node.is_call ? '→ ' : ''}{grown.node.operation}, {milliseconds(grown.own)} more {grown.node.is_call ? 'on the wire and waiting' : 'of its own time'}.</p>}
-      <IcicleTable label={`${title} as a table`} nodes={group.nodes} wholeMs={wholeMs} />
+      <IcicleTable label={`${title}, ${of}, as a table`} nodes={group.nodes} wholeMs={wholeMs} />
     </div>
   );
 }
@@ -117,7 +120,7 @@ function Shape({ shape, traces }: { shape: EntryShape; traces: number }) {
         {shape.picture.map(([, from, length, service, failed], at) => <rect key={at} x={from * 200} y={at * line} width={Math.max(1, length * 200)} height={line - 1} fill={failed ? 'var(--error)' : serviceColour(service)} />)}
       </svg>
       <span><b>{milliseconds(shape.p50_ms)}</b> median, {milliseconds(shape.max_ms)} at most</span>
-      <span className="muted">{count(shape.traces)} traces, {percent(shape.traces / traces)}{shape.errors > 0 && <span className="error"> · {percent(shape.errors / shape.traces)} failed</span>}</span>
+      <span className="muted">{many(shape.traces, 'trace')}, {percent(shape.traces / traces)}{shape.errors > 0 && <span className="error"> · {percent(shape.errors / shape.traces)} failed</span>}</span>
     </Link>
   );
 }

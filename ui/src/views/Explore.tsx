@@ -2,12 +2,12 @@ import { useMemo } from 'react';
 import { type CompareSide, compare, heatmap, queryNames, services, status } from '../api/client';
 import { useLoaded } from '../api/load';
 import type { Comparison, Difference, HeatmapAnswer } from '../api/types';
-import { count, duration, millis, moment, percent } from '../base/format';
+import { count, duration, many, millis, moment, percent } from '../base/format';
 import { address, go, type Place, withParameters } from '../base/location';
-import { boxOf, boxText, type Edges, edgesOf, entryQuery, excluding, including, likeText } from '../model/explore';
+import { boxOf, boxSide, boxText, type Edges, edgesOf, entryQuery, excluding, including, likeText } from '../model/explore';
 import { windowOf, windowParameters } from '../model/window';
 import { type Box, Heatmap } from '../widgets/Heatmap';
-import { HeatmapTable } from '../widgets/HeatmapTable';
+import { HeatmapFacts, HeatmapTable } from '../widgets/HeatmapTable';
 import { Link } from '../widgets/Link';
 import { QueryLine } from '../widgets/QueryLine';
 import { Failed, Ghost, NothingHere, Partial, Sampled } from '../widgets/States';
@@ -48,10 +48,7 @@ export function Explore({ place }: { place: Place }) {
         {answer && answer.traces === 0 && (query !== '{}' || service ? <p className="soft">No trace of the window matches. <button type="button" className="link" onClick={() => go(address('/explore', windowParameters(place)))}>Leave out the conditions</button></p> : <NothingHere place={place} newest={server.value?.newest_unix_nano} />)}
         {answer && answer.traces > 0 && (
           <>
-            <p className="small soft" style={{ marginBottom: 6 }}>
-              {count(answer.traces)} traces, p50 {duration(answer.p50_ns)}, p95 {duration(answer.p95_ns)}, p99 {duration(answer.p99_ns)}
-              {answer.complete ? '' : ', a fair sample of more'}
-            </p>
+            <HeatmapFacts answer={answer} isQuery={query !== '{}'} />
             {answer.sampled && <Sampled seen={answer.traces_seen} adjusted={answer.traces} between={answer.traces_between} />}
             <Heatmap answer={answer} box={box} choose={choose} open={(id) => go(`/trace/${id}`)} />
             <div className="controls" style={{ marginTop: 8 }}>
@@ -80,15 +77,14 @@ function Chosen({ edges, answer }: { edges: Edges; answer: HeatmapAnswer }) {
     return box && cell[0] >= box.fromColumn && cell[0] <= box.toColumn && cell[1] >= box.fromRow && cell[1] <= box.toRow;
   });
   const traces = inside.reduce((sum, cell) => sum + cell[2], 0);
-  return <span><b>{count(traces)} traces</b> of {duration(edges.fromNs)} to {duration(edges.toNs)}, started {moment(millis(edges.fromNano))} to {moment(millis(edges.toNano))}</span>;
+  return <span><b>{many(traces, 'trace')}</b> of {duration(edges.fromNs)} to {duration(edges.toNs)}, started {moment(millis(edges.fromNano))} to {moment(millis(edges.toNano))}</span>;
 }
 
 function Why({ place, edges, query, service, operation }: { place: Place; edges: Edges; query: string; service: string; operation: string }) {
   const window = windowOf(place);
   const q = entryQuery(query, service, operation);
   const whole: CompareSide = { q, from: window.fromNano?.toString(), to: window.toNano?.toString() };
-  // The box is open above: its last nanosecond is the one before the next row's first.
-  const selection: CompareSide = { q, from: edges.fromNano, to: edges.toNano, min_ms: edges.fromNs / 1e6, max_ms: (edges.toNs - 1) / 1e6 };
+  const selection = boxSide(edges, q);
   const loaded = useLoaded(`why ${JSON.stringify(selection)} ${window.name}`, (signal) => compare(selection, whole, signal));
   if (loaded.error && !loaded.value) return <Partial text={loaded.error.message} />;
   if (!loaded.value) return <Ghost lines={6} />;
@@ -104,7 +100,7 @@ function Reasons({ answer, place, query }: { answer: Comparison; place: Place; q
         <span className="muted small">{count(answer.selection.traces)} traces in it against {count(answer.baseline.traces)} others; {count(answer.tested)} attributes and values tested, false discoveries held below 5 %</span>
       </header>
       {!answer.complete && <Partial text="There are more traces than were compared: these are a fair sample." />}
-      {missing && <p className="soft">Not enough data: {count(missing.have)} traces, {count(missing.need)} are needed to tell a difference from chance. Draw a larger box.</p>}
+      {missing && <p className="soft">Not enough data: {many(missing.have, 'trace')}, {count(missing.need)} are needed to tell a difference from chance. Draw a larger box.</p>}
       {!missing && differences.length === 0 && <p className="soft">No attribute tells them apart: what is slow here is not in the attributes that were recorded.</p>}
       <div className="reasons">
         {differences.map((difference) => <Reason key={`${difference.key} ${difference.value} ${difference.type}`} {...{ difference, place, query }} />)}

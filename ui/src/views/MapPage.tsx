@@ -1,14 +1,15 @@
 import { useState } from 'react';
 import { serviceMap, status } from '../api/client';
 import { useLoaded } from '../api/load';
-import { count, milliseconds, percent } from '../base/format';
+import { count, milliseconds, percent, sentence } from '../base/format';
 import { address, go, type Place, withParameters } from '../base/location';
+import { boundedText, countedText, NOT_ALL_COUNTED, OTHERS } from '../model/counted';
 import { byCost } from '../model/map';
 import { windowOf, windowParameters } from '../model/window';
 import { layoutMap } from '../widgets/layoutMap';
 import { Link } from '../widgets/Link';
 import { MapPicture } from '../widgets/MapPicture';
-import { Failed, Ghost, NothingHere, Partial, Sampled } from '../widgets/States';
+import { Aside, Failed, Ghost, NothingHere, Partial, Sampled } from '../widgets/States';
 import { Service } from '../widgets/Service';
 import { WindowPicker } from '../widgets/WindowPicker';
 
@@ -48,8 +49,8 @@ export function MapPage({ place }: { place: Place }) {
         <aside className="map-list" aria-label="Calls">
           {layout.error && <Partial text={`The map cannot be laid out: ${layout.error.message}`} />}
           {answer?.sampled && <Sampled seen={answer.traces_read} adjusted={answer.adjusted} />}
-          {answer?.complete === false && <Partial text={`From a sample of ${count(answer.traces_read)} traces: there are more than were read.`} />}
-          {answer && answer.left_out > 0 && <Partial text="There are more services than are shown." />}
+          {answer?.complete === false && <Partial text={NOT_ALL_COUNTED} />}
+          {answer && <Aside texts={[sentence(countedText(answer.window)), boundedText(answer, 'calls between services'), answer.left_out > 0 ? `${count(answer.left_out)} more that take the least time are not shown.` : '']} />}
           {node && (
             <div style={{ marginBottom: 14 }}>
               <h2>{node.kind === 'service' ? <Service name={node.name} /> : node.name}</h2>
@@ -57,7 +58,7 @@ export function MapPage({ place }: { place: Place }) {
                 {node.kind !== 'service' && `${node.system ?? node.kind}; `}{node.uninstrumented && 'sends no spans; '}
                 {count(node.calls)} calls, {percent(node.errors / Math.max(1, node.calls))} failed, p50 {milliseconds(node.p50_ms)}, p95 {milliseconds(node.p95_ms)}, p99 {milliseconds(node.p99_ms)}; {percent(node.critical_ms / Math.max(1e-9, totalMs))} of all waiting
               </p>
-              {node.kind === 'service' && <p className="small controls" style={{ margin: '4px 0 0' }}><Link href={address(`/service/${encodeURIComponent(node.name)}`, windowParameters(place))}>The service</Link><Link href={address('/search', { ...windowParameters(place), q: `{ resource.service.name = ${JSON.stringify(node.name)} }` })}>Its traces</Link></p>}
+              {node.kind === 'service' && node.name !== OTHERS && <p className="small controls" style={{ margin: '4px 0 0' }}><Link href={address(`/service/${encodeURIComponent(node.name)}`, windowParameters(place))}>The service</Link><Link href={address('/search', { ...windowParameters(place), q: `{ resource.service.name = ${JSON.stringify(node.name)} }` })}>Its traces</Link></p>}
             </div>
           )}
           <div className="controls">

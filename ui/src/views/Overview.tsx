@@ -2,14 +2,15 @@ import { useEffect, useMemo, useState } from 'react';
 import { insights, mute, mutes, servicesSummary, status, unmute } from '../api/client';
 import { useLoaded, useTick } from '../api/load';
 import type { Requests, ServiceSummary } from '../api/types';
-import { count, margin, milliseconds, percent, rate, short } from '../base/format';
+import { count, many, margin, milliseconds, percent, rate, sentence, short } from '../base/format';
 import { address, type Place } from '../base/location';
+import { boundedText, countedText, lookedAtText, NOT_ALL_COUNTED, OTHERS } from '../model/counted';
 import { ordered } from '../model/findings';
 import { windowOf, windowParameters } from '../model/window';
 import { type Column, DataTable } from '../widgets/DataTable';
 import { FindingCard } from '../widgets/FindingCard';
 import { Link } from '../widgets/Link';
-import { Failed, Ghost, NothingHere, Partial, Sampled } from '../widgets/States';
+import { Aside, Failed, Ghost, NothingHere, Partial, Sampled } from '../widgets/States';
 import { Service } from '../widgets/Service';
 import { Sparkline } from '../widgets/Sparkline';
 import { WindowPicker } from '../widgets/WindowPicker';
@@ -39,23 +40,24 @@ export function Overview({ place }: { place: Place }) {
   if (found.error && !found.value) return <main><Failed error={found.error} what="the findings" /></main>;
   if (hasNone) return <main><NothingHere place={place} newest={server.value?.newest_unix_nano} /></main>;
   const missing = found.value?.not_enough_data ?? [];
+  const lookedAt = found.value ? lookedAtText(found.value) : '';
   const entries = new Set(missing.map((one) => `${one.service} ${one.operation}`)).size;
   return (
     <main>
       <div className="page">
         <div className="page-head">
           <h1>What hurts</h1>
-          {found.value && <span className="muted">{count(found.value.traces)} traces, {short(found.value.spans)} spans</span>}
+          {found.value && <span className="muted">{many(found.value.traces, 'trace')}, {short(found.value.spans)} spans</span>}
           <span className="push"><WindowPicker place={place} /></span>
         </div>
         {failure && <div className="state-line" role="alert">{failure.message}</div>}
-        {found.value?.complete === false && <Partial text={`There are more traces than were read: the findings are of a fair sample of ${count(found.value.traces)}.`} />}
+        <Aside texts={[sentence(lookedAt)]} />
         {!found.value && <Ghost lines={6} height={44} />}
         {found.value && findings.length === 0 && (
           <div className="quiet-good" role="status">
             <span className="chip">nothing found</span>
             <span>
-              No repeated calls, silent dependencies, rare slow paths, misattributed bottlenecks or swallowed errors in {count(found.value.traces)} traces
+              No repeated calls, silent dependencies, rare slow paths, misattributed bottlenecks or swallowed errors in {found.value.complete ? `${count(found.value.traces)} traces` : 'the traces that were looked at'}
               {entries > 0 && `; for ${count(entries)} entry points there is not enough data yet`}.
             </span>
           </div>
@@ -68,6 +70,8 @@ export function Overview({ place }: { place: Place }) {
                 finding={finding}
                 mute={own}
                 place={place}
+                lookedAt={lookedAt}
+                isWanted={place.parameters.get('finding') === finding.id}
                 onMute={(reason, days) => act(mute(finding.id, reason, days === null ? null : new Date(Date.now() + days * DAY_MS).toISOString()))}
                 onUnmute={() => act(unmute(finding.id))}
               />
@@ -86,10 +90,11 @@ export function Overview({ place }: { place: Place }) {
         <section className="section" aria-label="Services">
           <header>
             <h2>Services</h2>
-            {summary.value && <span className="muted small">requests are counted where they enter a service</span>}
-            {summary.value?.complete === false && <span className="chip warning">from a sample of {count(summary.value.traces_read)} traces</span>}
+            {summary.value && <span className="muted small">requests where they enter a service, {countedText(summary.value.window)}</span>}
           </header>
           {summary.error && <Partial text={summary.error.message} />}
+          {summary.value?.complete === false && <Partial text={NOT_ALL_COUNTED} />}
+          {summary.value && <Aside texts={[boundedText(summary.value, 'services or operations')]} />}
           {summary.value?.sampled && <Sampled seen={summary.value.traces_read} adjusted={summary.value.adjusted} />}
           {summary.value ? <Services services={summary.value.services} place={place} /> : !summary.error && <Ghost lines={6} />}
         </section>
@@ -143,12 +148,12 @@ function Services({ services, place }: { services: ServiceSummary[]; place: Plac
       columns={columns}
       rowKey={(row) => row.name}
       sortBy="Of all waiting"
-      after={(row) => open === row.name && [...row.operations.slice(0, 20), null].map((operation) => (operation === null ? (
+      after={(row) => open === row.name && [...row.operations.slice(0, 20), ...(row.name === OTHERS ? [] : [null])].map((operation) => (operation === null ? (
         <tr key=" all" className="operations"><td style={{ paddingLeft: 24 }} colSpan={8}><Link href={address(`/service/${encodeURIComponent(row.name)}`, windowParameters(place))}>All of {row.name}</Link></td></tr>
       ) : (
         <tr key={operation.name} className="operations">
           <td style={{ paddingLeft: 24 }} colSpan={2}>
-            {operation.roots > 0
+            {operation.roots > 0 && operation.name !== OTHERS
               ? <Link href={address(`/entry/${encodeURIComponent(row.name)}/${encodeURIComponent(operation.name)}`, windowParameters(place))}>{operation.name}</Link>
               : operation.name}
           </td>

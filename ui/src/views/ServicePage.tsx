@@ -1,18 +1,20 @@
-import { heatmap, insights, serviceMap, servicesSummary } from '../api/client';
+import { heatmap, insights, mutes, serviceMap, servicesSummary } from '../api/client';
 import { useLoaded } from '../api/load';
 import type { MapAnswer, Requests } from '../api/types';
 import { count, margin, milliseconds, percent, rate } from '../base/format';
 import { address, go, type Place } from '../base/location';
 import { boxText } from '../model/explore';
+import { boundedText, countedText, NOT_ALL_COUNTED, OTHERS } from '../model/counted';
 import { byCost } from '../model/map';
 import { windowOf, windowParameters } from '../model/window';
+import { BriefFindings } from '../widgets/BriefFindings';
 import { type Column, DataTable } from '../widgets/DataTable';
 import { Heatmap } from '../widgets/Heatmap';
-import { HeatmapTable } from '../widgets/HeatmapTable';
+import { HeatmapFacts, HeatmapTable } from '../widgets/HeatmapTable';
 import { Link } from '../widgets/Link';
 import { Service } from '../widgets/Service';
 import { Sparkline } from '../widgets/Sparkline';
-import { Failed, Ghost, Partial, Sampled } from '../widgets/States';
+import { Aside, Failed, Ghost, Partial, Sampled } from '../widgets/States';
 import { WindowPicker } from '../widgets/WindowPicker';
 
 /** One service: how it does, what hurts in it, its operations, whom it calls and who calls it. */
@@ -20,6 +22,7 @@ export function ServicePage({ name, place }: { name: string; place: Place }) {
   const window = windowOf(place);
   const loaded = useLoaded(`services ${window.key}`, (signal) => servicesSummary(window, signal));
   const found = useLoaded(`findings ${name} ${window.key}`, (signal) => insights(window, { service: name }, signal));
+  const muted = useLoaded('mutes', mutes);
   const map = useLoaded(`map ${window.key}`, (signal) => serviceMap(window, signal));
   const heat = useLoaded(`heat ${name} ${window.key}`, (signal) => heatmap(window, { service: name }, signal));
   const service = loaded.value?.services.find((one) => one.name === name);
@@ -29,6 +32,7 @@ export function ServicePage({ name, place }: { name: string; place: Place }) {
       <div className="page">
         <div className="page-head">
           <h1><Service name={name} /></h1>
+          {loaded.value && <span className="muted small">{countedText(loaded.value.window)}</span>}
           <Link className="small" href={address('/search', { ...windowParameters(place), q: `{ resource.service.name = ${JSON.stringify(name)} }` })}>Its traces</Link>
           <span className="push"><WindowPicker place={place} /></span>
         </div>
@@ -42,7 +46,7 @@ export function ServicePage({ name, place }: { name: string; place: Place }) {
         {loaded.value && service && (
           <>
             {loaded.value.sampled && <Sampled seen={loaded.value.traces_read} adjusted={loaded.value.adjusted} />}
-            {!loaded.value.complete && <Partial text={`From a sample of ${count(loaded.value.traces_read)} traces: there are more than were read.`} />}
+            {!loaded.value.complete && <Partial text={NOT_ALL_COUNTED} />}
             <dl className="numbers">
               <div><dt>Requests</dt><dd>{count(service.requests)}</dd></div>
               <div><dt>Rate</dt><dd>{rate(service.rate_per_s, service.requests)} <span className="muted small">{margin(service.rate_per_s, service.rate_between)}</span></dd></div>
@@ -52,12 +56,9 @@ export function ServicePage({ name, place }: { name: string; place: Place }) {
               <div><dt>p99</dt><dd>{milliseconds(service.p99_ms)}</dd></div>
               <div><dt>Waited for</dt><dd>{milliseconds(service.critical_ms)}</dd></div>
             </dl>
+            <Aside texts={[boundedText(loaded.value, 'services or operations')]} />
             <Sparkline points={service.per_point} failed={service.errors_per_point} label={`${name}: ${count(service.requests)} requests over the window, ${count(service.errors)} failed`} />
-            {(found.value?.findings.length ?? 0) > 0 && (
-              <ul className="brief-findings" aria-label="Findings">
-                {found.value?.findings.map((finding) => <li key={finding.id}><b>{milliseconds(finding.cost.typical_ms)}</b> <Link href={address('/', windowParameters(place))}>{finding.title}</Link></li>)}
-              </ul>
-            )}
+            <BriefFindings findings={found.value?.findings ?? []} mutes={muted.value ?? []} place={place} />
             {found.value?.findings.length === 0 && <p className="soft">No finding names this service.</p>}
             {found.error && <Partial text={found.error.message} />}
             <section className="section" aria-label="Operations">
@@ -71,7 +72,7 @@ export function ServicePage({ name, place }: { name: string; place: Place }) {
             {(heat.value?.traces ?? 0) > 0 && heat.value && (
               <section className="section" aria-label="Latency">
                 <header><h2>Traces that begin here</h2><Link className="small" href={address('/explore', { ...windowParameters(place), service: name })}>Choose a part and ask why</Link><span className="muted small">or drag a box over it here</span></header>
-                <Heatmap answer={heat.value} box={null} choose={(box) => box && heat.value && go(address('/explore', { ...windowParameters(place), service: name, box: boxText(heat.value, box) }))} open={(id) => go(`/trace/${id}`)} />
+                <HeatmapFacts answer={heat.value} /><Heatmap answer={heat.value} box={null} choose={(box) => box && heat.value && go(address('/explore', { ...windowParameters(place), service: name, box: boxText(heat.value, box) }))} open={(id) => go(`/trace/${id}`)} />
                 <HeatmapTable answer={heat.value} />
               </section>
             )}
@@ -86,7 +87,7 @@ const operations = (service: string, place: Place): Column<Requests>[] => [
   {
     name: 'Operation',
     value: (row) => row.name,
-    cell: (row) => (row.roots > 0 ? <Link href={address(`/entry/${encodeURIComponent(service)}/${encodeURIComponent(row.name)}`, windowParameters(place))}>{row.name}</Link> : row.name),
+    cell: (row) => (row.roots > 0 && row.name !== OTHERS ? <Link href={address(`/entry/${encodeURIComponent(service)}/${encodeURIComponent(row.name)}`, windowParameters(place))}>{row.name}</Link> : row.name),
   },
   { name: 'Requests', value: (row) => row.requests, cell: (row) => count(row.requests), isNumber: true },
   { name: 'Errors', value: (row) => row.errors / Math.max(1, row.requests), cell: (row) => (row.errors > 0 ? <span className="error">{percent(row.errors / row.requests)}</span> : <span className="muted">0</span>), isNumber: true },

@@ -1,8 +1,10 @@
+import { useEffect, useRef } from 'react';
 import type { Finding, Span } from '../api/types';
 import { serviceColour } from '../base/colour';
-import { duration, signed } from '../base/format';
+import { duration, sentence, signed } from '../base/format';
 import { address } from '../base/location';
-import type { LedgerLine } from '../model/trace';
+import { type Standing, standingText } from '../model/kinds';
+import { type LedgerLine, NO_TIME } from '../model/trace';
 import { Copy } from './Copy';
 import { Link } from './Link';
 import { Ghost } from './States';
@@ -23,7 +25,7 @@ export interface Known {
   flags: string[];
   ledger?: LedgerLine;
   queue: { other: number; ns: number; isProducer: boolean; name: string }[];
-  among: { percentile: number; spans: number; medianNs: number } | null;
+  among: Standing | null;
   findings: Finding[];
   /** How long its counterpart in the typical trace took; null without one, nothing where none is shown. */
   typicalNs?: number | null;
@@ -41,8 +43,13 @@ interface Properties {
 export function Details({ known, full, error, close, goTo }: Properties) {
   const { ledger } = known;
   const server = ledger?.server;
+  const sheet = useRef<HTMLElement>(null);
+  useEffect(() => {
+    // On a narrow page it lies over what is below: the rows go up, beside what is told of them.
+    if (sheet.current && getComputedStyle(sheet.current).position === 'fixed') sheet.current.previousElementSibling?.scrollIntoView();
+  }, []);
   return (
-    <aside className="details" aria-label="Span details">
+    <aside ref={sheet} className="details" aria-label="Span details">
       <header>
         <h2>{known.name || '(no name)'}</h2>
         <button type="button" className="quiet" onClick={close} aria-label="Close details">✕</button>
@@ -52,9 +59,9 @@ export function Details({ known, full, error, close, goTo }: Properties) {
         <div><dt>Duration</dt><dd>{duration(known.durationNs)}</dd></div>
         <div><dt>Own time</dt><dd>{duration(known.selfNs)}</dd></div>
         <div><dt>Critical path</dt><dd>{known.criticalNs > 0 ? duration(known.criticalNs) : 'not on it'}</dd></div>
-        <div><dt>Starts at</dt><dd>{duration(known.startNs)}</dd></div>
+        <div><dt>Starts at</dt><dd>{known.flags.includes(NO_TIME) ? 'not told' : duration(known.startNs)}</dd></div>
       </dl>
-      {known.among && <p className="small soft">Slower than {known.among.percentile.toFixed(known.among.percentile > 99 ? 1 : 0)} % of {known.among.spans} spans of its kind; their median is {duration(known.among.medianNs)}.</p>}
+      {known.among && <p className="small soft">{sentence(`${standingText(known.among)}; their median is ${duration(known.among.medianNs)}`)}</p>}
       {known.typicalNs !== undefined && <p className="small soft">{known.typicalNs === null ? 'The typical trace has no such span.' : <>In the typical trace {duration(known.typicalNs)}: <b>{signed(known.durationNs - known.typicalNs)}</b> here.</>}</p>}
       {(known.message || full?.status_message) && <p className="error message">{known.message || full?.status_message}</p>}
       {known.findings.map((finding) => <p key={finding.id} className="finding-line">{finding.title}</p>)}

@@ -1,4 +1,4 @@
-import { useState } from 'react';
+import { useEffect, useRef, useState } from 'react';
 import type { Finding, Mute } from '../api/types';
 import { count, milliseconds, percent, shortId } from '../base/format';
 import { address, type Place } from '../base/location';
@@ -22,17 +22,27 @@ interface Properties {
   finding: Finding;
   mute?: Mute;
   place: Place;
+  /** How many traces the findings stand on, where not on all. */
+  lookedAt: string;
+  /** The address names it: it is brought into view, opened. */
+  isWanted: boolean;
   onMute: (reason: string, days: number | null) => void;
   onUnmute: () => void;
 }
 
 /** One problem: what it costs, in a sentence, as a picture, with how one knows. */
-export function FindingCard({ finding, mute, place, onMute, onUnmute }: Properties) {
-  const [isOpen, setOpen] = useState(false);
+export function FindingCard({ finding, mute, place, lookedAt, isWanted, onMute, onUnmute }: Properties) {
+  const [isOpen, setOpen] = useState(isWanted);
   const [isMuting, setMuting] = useState(false);
-  const entry = `/entry/${encodeURIComponent(finding.service)}/${encodeURIComponent(finding.operation)}`;
+  const card = useRef<HTMLElement>(null);
+  useEffect(() => {
+    if (isWanted) card.current?.scrollIntoView({ block: 'center' });
+    // Once: who has come for it may go on from there.
+  }, []);
+  const entries = finding.entry_points ?? [];
+  const [entry] = entries;
   return (
-    <article className={mute ? 'finding muted-finding' : 'finding'} aria-label={finding.title}>
+    <article ref={card} className={mute ? 'finding muted-finding' : 'finding'} aria-label={finding.title}>
       <div className="cost">
         <b>{milliseconds(finding.cost.typical_ms)}</b>
         <span>each, typically</span>
@@ -43,7 +53,7 @@ export function FindingCard({ finding, mute, place, onMute, onUnmute }: Properti
         <p className="meta">
           <span className="chip accent">{kindName(finding.kind)}</span>
           <Service name={finding.service} />
-          {finding.operation && <span>{finding.operation}</span>}
+          {entry && <span>{entry.service !== finding.service && `in ${entry.service} `}{entry.operation}{entries.length > 1 && ` and ${count(entries.length - 1)} more`}</span>}
           <span>
             {count(finding.traces_affected)} of {count(finding.traces_seen)} traces ({percent(finding.traces_affected / Math.max(1, finding.traces_seen))})
           </span>
@@ -53,7 +63,7 @@ export function FindingCard({ finding, mute, place, onMute, onUnmute }: Properti
         <div className="actions">
           <button type="button" className="quiet" aria-expanded={isOpen} onClick={() => setOpen((before) => !before)}>How do I know?</button>
           {finding.examples[0] && <Link className="quiet" href={`/trace/${finding.examples[0]}`}>Open an example</Link>}
-          {finding.operation && <Link className="quiet" href={address(entry, windowParameters(place))}>Where its time goes</Link>}
+          {entry && <Link className="quiet" href={address(`/entry/${encodeURIComponent(entry.service)}/${encodeURIComponent(entry.operation)}`, windowParameters(place))}>Where its time goes</Link>}
           {finding.kind === 'silent_dependency' && <Link className="quiet" href={address('/map', { ...windowParameters(place), node: nodeOf(finding) })}>On the map</Link>}
           {mute
             ? <button type="button" className="quiet" onClick={onUnmute}>Unmute</button>
@@ -81,7 +91,11 @@ export function FindingCard({ finding, mute, place, onMute, onUnmute }: Properti
             <ul className="evidence">
               {finding.evidence.map((line) => <li key={line}>{line}</li>)}
               <li>seen from {finding.first_seen.slice(0, 19).replace('T', ' ')} to {finding.last_seen.slice(0, 19).replace('T', ' ')} UTC; 99th percentile {milliseconds(finding.cost.p99_ms)}</li>
+              {lookedAt && <li>{lookedAt}</li>}
             </ul>
+            {entries.length > 1 && (
+              <p className="meta">Entry points <span className="examples">{entries.slice(0, 20).map(({ service, operation }) => <Link key={`${service} ${operation}`} href={address(`/entry/${encodeURIComponent(service)}/${encodeURIComponent(operation)}`, windowParameters(place))}>{service} {operation}</Link>)}{entries.length > 20 && <span>and {count(entries.length - 20)} more</span>}</span></p>
+            )}
             <p className="meta">Examples <span className="examples">{finding.examples.map((id) => <Link key={id} href={`/trace/${id}`}>{shortId(id)}</Link>)}</span></p>
           </>
         )}

@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useRef, useState } from 'react';
 import type { HeatmapAnswer } from '../api/types';
 import { token } from '../base/colour';
-import { count, duration, millis, moment } from '../base/format';
+import { count, duration, many, millis, moment } from '../base/format';
 import { canvasOf } from './canvas';
 
 const HEIGHT = 260;
@@ -148,7 +148,7 @@ export function Heatmap({ answer, box, choose, open }: Properties) {
         style={{ height: HEIGHT, cursor: choose ? 'crosshair' : 'pointer' }}
         role="img"
         tabIndex={0}
-        aria-label={`${answer.traces} traces: duration over time. Arrow keys move, Enter opens an example${choose ? ', Shift with arrows chooses a box' : ''}.`}
+        aria-label={`${many(answer.traces, 'trace')}: duration over time. Arrow keys move, Enter opens an example${choose ? ', Shift with arrows chooses a box' : ''}.`}
         onPointerDown={press}
         onPointerMove={(event) => {
           const cell = cellAt(event);

@@ -1,5 +1,15 @@
 import type { HeatmapAnswer } from '../api/types';
-import { count, duration } from '../base/format';
+import { count, duration, many } from '../base/format';
+
+/** What a heatmap is of. Traces that match a query are read from the newest on, others in order of their ids. */
+export function HeatmapFacts({ answer, isQuery = false }: { answer: HeatmapAnswer; isQuery?: boolean }) {
+  return (
+    <p className="small soft" style={{ marginBottom: 6 }}>
+      {many(answer.traces, 'trace')}, p50 {duration(answer.p50_ns)}, p95 {duration(answer.p95_ns)}, p99 {duration(answer.p99_ns)}
+      {!answer.complete && (isQuery ? '; the newest: there are more' : '; a fair sample: there are more')}
+    </p>
+  );
+}
 
 /** What a heatmap shows, as rows of durations: for those who do not see it, and for copying. */
 export function HeatmapTable({ answer }: { answer: HeatmapAnswer }) {

@@ -123,7 +123,7 @@ function Node({ node, place, choose, totalMs, scale, isChosen, isFaded }: NodePr
   // From afar the name alone is written, larger.
   const isFar = scale < 0.72;
   const size = isFar ? Math.min(27, 11.5 / scale) : 12;
-  const most = Math.floor((NODE_WIDTH - 18) / (size * 0.54));
+  const most = Math.floor((NODE_WIDTH - 18) / (size * 0.58));
   const shown = name.length > most ? `${name.slice(0, most - 1)}…` : name;
   const says = `${percent(share)}${failing >= 0.001 ? ` · ✕ ${percent(failing)}` : ''} · p95 ${milliseconds(node.p95_ms)}`;
   return (

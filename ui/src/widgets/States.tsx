@@ -16,7 +16,7 @@ export function Failed({ error, what }: { error: Error; what: string }) {
 /** The shape of what is coming, while it is on its way. */
 export function Ghost({ lines, height = 22 }: { lines: number; height?: number }) {
   return (
-    <div aria-busy="true" aria-label="Loading">
+    <div role="progressbar" aria-busy="true" aria-label="Loading">
       {Array.from({ length: lines }, (_, at) => <div key={at} className="ghost" style={{ height: height - 8, margin: '8px 0', width: `${92 - ((at * 17) % 40)}%` }} />)}
     </div>
   );
@@ -24,6 +24,12 @@ export function Ghost({ lines, height = 22 }: { lines: number; height?: number }
 
 export function Partial({ text }: { text: string }) {
   return <div className="state-line" role="status">{text}</div>;
+}
+
+/** What has to be known of an answer, and does not alarm. Nothing where there is nothing to say. */
+export function Aside({ texts }: { texts: string[] }) {
+  const said = texts.filter((text) => text !== '');
+  return said.length > 0 && <p className="aside small muted" role="note">{said.join(' ')}</p>;
 }
 
 /** Said where counts are larger than what is stored. */

@@ -4,7 +4,7 @@ import { serviceColour } from '../base/colour';
 import { duration, signed, ticks } from '../base/format';
 import { kindName } from '../model/findings';
 import { type Ghosts, typicalNs } from '../model/ghosts';
-import { percentileOf } from '../model/kinds';
+import { badgeOf, percentileOf, standingText } from '../model/kinds';
 import { EVENT, GROUP, type Rows, SPAN } from '../model/rows';
 import { isError, membersOf, nameOf, operationOf, serviceOf, type TraceModel } from '../model/trace';
 import { canvasOf } from './canvas';
@@ -240,7 +240,7 @@ function RowLine(properties: LineProperties) {
         <span className="badges">
           {findings?.map((finding) => <span key={finding.id} className="chip accent" title={finding.title}>{kindName(finding.kind)}</span>)}
           {flags?.map((flag) => <span key={flag} className="chip warning" title={FLAGS[flag]}>{flag.replace('_', ' ')}</span>)}
-          {among && among.percentile >= 95 && <span className="chip" title={`slower than ${among.percentile.toFixed(1)} % of ${among.spans} spans of its kind; their median is ${duration(among.medianNs)}`}>p{Math.min(99.9, Math.floor(among.percentile * 10) / 10).toFixed(among.percentile > 99 ? 1 : 0)}</span>}
+          {among && among.percentile >= 95 && <span className="chip" title={`${standingText(among)}; their median is ${duration(among.medianNs)}`}>{badgeOf(among)}</span>}
         </span>
       </div>
       {ghosts && <Typical {...{ model, ghosts, place }} group={kind === GROUP ? reference : undefined} />}
@@ -266,6 +266,7 @@ const FLAGS: Record<string, string> = {
   detached: 'lies outside of its parent’s time',
   skew: 'its times cannot be true: clocks of two hosts differ',
   moved: 'its host’s clock differs: its times were set right by that',
+  no_time: 'it came without a time of its start: where it is drawn says nothing',
   missing_parent: 'the span it names as its parent was not received',
 };
 

@@ -202,6 +202,29 @@ export function huge(startMs: number, spans: number): { world: World; id: string
   return { world, id: trace.id };
 }
 
+/** One minute with more of everything than is looked at, drawn or told apart. */
+export function busy(startMs: number, pings: number, services: number): World {
+  const world = new World(21);
+  for (let number = 0; number < pings; number += 1) {
+    const trace = world.trace(startMs + (number / pings) * 59_000);
+    const root = trace.span('edge', 'GET /ping', SERVER, 0, 10 + (number % 7), undefined, { 'http.request.method': 'GET', 'http.route': '/ping' });
+    trace.call('edge', 'pong', 'GET /pong', 2, 8, root);
+  }
+  for (let number = 0; number < services; number += 1) world.trace(startMs + (number / services) * 59_000).span(`tiny-${number}`, 'tick', SERVER, 0, 2);
+  return world;
+}
+
+/** A trace with a span that came without a time. */
+export function timeless(startMs: number): { world: World; id: string } {
+  const world = new World(31);
+  const trace = world.trace(startMs);
+  const root = trace.span('mobile', 'GET /login', SERVER, 0, 40);
+  trace.call('mobile', 'auth', 'POST /token', 5, 30, root);
+  // A millisecond after 1970 began: a number as large as this one's distance from it is not exact to the nanosecond.
+  trace.span('auth', 'lost', INTERNAL, 1 - startMs, 1 - startMs, root);
+  return { world, id: trace.id };
+}
+
 /** A hundred services that call one another in layers. */
 export function wide(startMs: number, services: number, count: number): World {
   const world = new World(11);

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import type { HeatmapAnswer, Kinds, MapAnswer } from '../../src/api/types';
 import { bytes, count, duration, margin, percent, rate, short, shortId, signed, ticks } from '../../src/base/format';
-import { boxOf, boxText, edgesOf, excluding, including, likeText } from '../../src/model/explore';
+import { boxOf, boxSide, boxText, edgesOf, excluding, including, likeText } from '../../src/model/explore';
 import { ordered } from '../../src/model/findings';
-import { percentileOf } from '../../src/model/kinds';
-import { edgeKey, graphOf, hubsOf, NODE_HEIGHT, NODE_WIDTH, related, strokeOf, withHubs } from '../../src/model/map';
+import { badgeOf, percentileOf, standingText } from '../../src/model/kinds';
+import { crossings, edgeKey, graphOf, hubsOf, NODE_HEIGHT, NODE_WIDTH, related, strokeOf, triesOf, withHubs } from '../../src/model/map';
 import { parseMetrics, sumOf } from '../../src/model/metrics';
 import { completions, formOf, formQuery } from '../../src/model/query';
 
@@ -56,6 +56,13 @@ describe('a box on the heatmap', () => {
     expect(edgesOf(place(''))).toBeNull();
   });
 
+  it('is asked for to the nanosecond, though comparisons have milliseconds that they truncate', () => {
+    for (const [fromNs, toNs] of [[0, 1], [555_123_457, 2_050_000_001], [1_000_003, 97_600_007], [123, 45_678_901_234_567]] as const) {
+      const side = boxSide({ fromNano: '1', toNano: '2', fromNs, toNs }, '{}');
+      expect([Math.floor((side.min_ms ?? 0) * 1e6), Math.floor((side.max_ms ?? 0) * 1e6)]).toEqual([fromNs, toNs - 1]);
+    }
+  });
+
   it('gives conditions to include and exclude', () => {
     const value = (key: string, text: string) => likeText({ type: 'value', key, value: text });
     expect(value('span.card.brand', 'maestro')).toBe('span.card.brand = "maestro"');
@@ -89,13 +96,23 @@ describe('percentiles', () => {
     expect(percentileOf(kinds, 1, 5)).toBeNull();
     expect(percentileOf(kinds, 2, 5)).toBeNull();
   });
+
+  it('say no more than so many spans can tell', () => {
+    const of = (percentile: number, spans: number) => ({ percentile, spans, medianNs: 1 });
+    expect([badgeOf(of(100, 40)), badgeOf(of(100, 100)), badgeOf(of(99.96, 134)), badgeOf(of(99.96, 20_000)), badgeOf(of(97.4, 20_000))]).toEqual(['p97', 'p99', 'p99', 'p99.9', 'p97']);
+    expect(standingText(of(100, 40))).toBe('the slowest of 40 spans of its kind');
+    expect([standingText(of(99.9, 134)), standingText(of(99.94, 20_000)), standingText(of(48.2, 1_234))]).toEqual(['slower than 99 % of 134 spans of its kind', 'slower than 99.9 % of 20,000 spans of its kind', 'slower than 48 % of 1,234 spans of its kind']);
+  });
 });
+
+const hour = { start: '', end: '', rounded_to_s: 60, counted_start: '', counted_end: '' };
+const ofAll = { entry_ms: 0, left_out: 0, traces: 1, traces_read: 1, adjusted: 1, sampled: false, spans: 1, complete: true, window: hour, bounded: false };
 
 describe('the map', () => {
   it('knows what is reached from a node and what reaches it, cycles included', () => {
     const numbers = { calls: 1, calls_seen: 1, errors: 0, critical_ms: 1, p50_ms: 0, p95_ms: 0, p99_ms: 0, traces: 1 };
     const edges = [['a', 'b'], ['b', 'c'], ['c', 'b'], ['x', 'y']].map(([from, to]) => ({ ...numbers, from: from ?? '', to: to ?? '' }));
-    const answer = { nodes: [], edges, entry_ms: 0, left_out: 0, traces: 1, traces_read: 1, adjusted: 1, sampled: false, spans: 1, complete: true };
+    const answer = { nodes: [], edges, ...ofAll };
     expect([...related(answer, 'b')].sort()).toEqual(['a', 'b', 'c']);
     expect(strokeOf(0, 5)).toBe(1);
     expect(strokeOf(5, 5)).toBe(12);
@@ -118,12 +135,21 @@ describe('hubs of a map', () => {
     edges: Array.from({ length: services }, (_, at) => at).flatMap((at) => [
       ...(at > 0 ? [[`service:${at - 1}`, `service:${at}`]] : []), [`service:${at}`, 'store:all'], ...(at < 2 ? [[`service:${at}`, 'store:few']] : []),
     ]).map(([from = '', to = '']) => ({ ...numbers, from, to, traces: 1 })),
-    entry_ms: 1, left_out: 0, traces: 1, traces_read: 1, adjusted: 1, sampled: false, spans: 1, complete: true,
+    ...ofAll,
   });
 
   it('are what many call and what calls nobody, in a crowd alone', () => {
     expect(hubsOf(crowd(10))).toEqual(new Set());
     expect(hubsOf(crowd(40))).toEqual(new Set(['store:all']));
+  });
+
+  it('leave lines of which few shall cross: of a crowd two layouts are tried', () => {
+    expect([triesOf(crowd(10)), triesOf(crowd(40)), triesOf(crowd(700))]).toEqual([[false], [false, true], [false]]);
+    const at = (x: number, y: number) => ({ x, y });
+    const parallel: [{ x: number; y: number }, { x: number; y: number }][] = [[at(0, 0), at(9, 0)], [at(0, 5), at(9, 5)], [at(0, 0), at(9, 3)]];
+    expect(crossings(parallel)).toBe(0);
+    expect(crossings([...parallel, [at(0, 6), at(9, -1)]])).toBe(3);
+    expect(graphOf(crowd(40), new Set(), true).layoutOptions).toMatchObject({ 'elk.layered.considerModelOrder.strategy': 'NODES_AND_EDGES' });
   });
 
   it('stand beside the others, at the height of their callers, with a line from each', () => {

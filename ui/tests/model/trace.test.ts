@@ -48,6 +48,27 @@ function trace(lines: [number, string, string, number, number][], failed: number
   })));
 }
 
+describe('spans without a time of their start', () => {
+  const at = (startUnixNano: string, lines: Parameters<typeof trace>[0]) => {
+    const read = trace(lines);
+    return traceModel({ ...read, head: { ...read.head, start_unix_nano: startUnixNano } });
+  };
+  it('are told, and do not stretch the axis over half a century', () => {
+    const start = 1_543_549_464_565_000_000;
+    const model = at(String(start), [[-1, 'a', 'get', 0, 1000], [0, 'b', 'lost', -start, 0], [0, 'b', 'early', -50, 2000]]);
+    expect([model.firstNs, model.lastNs]).toEqual([-50, 1950]);
+    expect([0, 1, 2].map((place) => model.flags.get(place) ?? [])).toEqual([[], ['no_time'], []]);
+  });
+
+  it('are as good as others where no span has a time, and give way where the first has none', () => {
+    const none = at('0', [[-1, 'a', 'get', 0, 1000], [0, 'b', 'lost', 0, 0]]);
+    expect([none.firstNs, none.lastNs, none.flags.size]).toEqual([0, 1000, 0]);
+    const first = at('0', [[-1, 'a', 'get', 0, 0], [0, 'b', 'told', 1.5e18, 4096]]);
+    expect([first.firstNs, first.lastNs]).toEqual([1.5e18, 1.5e18 + 4096]);
+    expect(first.flags.get(0)).toEqual(['no_time']);
+  });
+});
+
 /** A cart that reads six items one by one, with another call between them. */
 const cart = () => traceModel(trace([
   [-1, 'gateway', 'GET /cart', 0, 1000],

@@ -27,6 +27,7 @@ interface Properties {
 export function Header({ trace, model, state, set, found, kinds, error, next, foldAll, unfoldAll }: Properties) {
   const whole = trace.critical_path.by_service.reduce((sum, own) => sum + own.ns, 0);
   const among = kinds && kinds.entry.traces >= kinds.entry.need ? kinds.entry : null;
+  const amongText = among && `among ${count(among.traces)} traces of this entry point${kinds?.complete ? '' : ', a fair sample'}`;
   return (
     <header className="trace-header">
       <div className="title">
@@ -41,7 +42,7 @@ export function Header({ trace, model, state, set, found, kinds, error, next, fo
       </div>
       <p className="facts-line">
         <b>{duration(trace.duration_ns)}</b>
-        {among && <span className={among.percentile >= 95 ? 'chip warning' : 'chip'} title={`among ${count(among.traces)} traces of this entry point`}>p{Math.min(99, Math.round(among.percentile))} of its kind, median {duration(among.p50_ns)}</span>}
+        {among && <span className={among.percentile >= 95 ? 'chip warning' : 'chip'} title={amongText ?? undefined}>p{Math.min(99, Math.round(among.percentile))} of its kind, median {duration(among.p50_ns)}<span className="unseen">, {amongText}</span></span>}
         <span>{count(trace.span_count)} {trace.span_count === 1 ? 'span' : 'spans'}</span>
         <span>{trace.services.length} {trace.services.length === 1 ? 'service' : 'services'}</span>
         {trace.error_count > 0 && <span className="chip error">✕ {count(trace.error_count)} {trace.error_count === 1 ? 'error' : 'errors'}</span>}
@@ -76,7 +77,7 @@ export function Header({ trace, model, state, set, found, kinds, error, next, fo
           aria-label="Find in trace"
           placeholder="Find in trace"
           value={state.find}
-          onChange={(event) => set({ find: event.target.value })}
+          onChange={(event) => set({ find: event.target.value, view: null })}
           onKeyDown={(event) => {
             if (event.key === 'Enter') next();
             if (event.key === 'Escape') event.currentTarget.blur();

@@ -2,6 +2,8 @@
 """Instructions per span of each hot path, by callgrind: the same on a busy machine as on an idle one.
 
     bench/micro.py [NAME...]
+
+PROFILE=ci for what the tests build, or HOT=PROGRAM for a benchmark that is built already.
 """
 
 import json
@@ -14,7 +16,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def program():
-    command = ['cargo', 'bench', '-p', 'spanwise', '--bench', 'hot', '--no-run', '--message-format', 'json']
+    profile = os.environ.get('PROFILE', 'bench')
+    command = ['cargo', 'build', '--profile', profile, '--workspace', '--bench', 'hot', '--message-format', 'json']
     built = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     artifacts = [json.loads(line) for line in built.splitlines()]
     return next(a['executable'] for a in artifacts if a.get('executable') and a['target']['name'] == 'hot')

@@ -8,7 +8,8 @@ use crate::clock::{align, is_impossible};
 use crate::critical_path::Walk;
 use crate::facts::{SpanTimes, Times, root};
 use crate::names::{Key, Name, Names};
-use crate::repetition::{Repetition, critical_below, repetitions};
+use crate::repetition::{self, Repetition, critical_below, repetitions};
+use crate::row;
 use crate::tree::Tree;
 use crate::view::{Meaning, Processes, Scalar, SpanTexts, SpanView, scalars, view};
 use crate::weight::{SpanSays, TraceWeight, of_probability};
@@ -32,6 +33,9 @@ pub struct Analysis {
     of_moved: Times,
     pub(crate) below: Vec<u64>,
     walk: Walk,
+    pub(crate) memory: row::Memory,
+    repeating: repetition::Memory,
+    processes: Processes,
 }
 
 /// A trace as the rules over several of its spans read it; times are set right.
@@ -98,8 +102,14 @@ impl Analysis {
     /// The analysis of a decoded trace.
     pub fn of(trace: &Trace, names: &mut Names) -> Self {
         let mut analysis = Self::default();
-        analysis.begin(trace.spans.first().map(|span| span.span.trace_id).unwrap_or_default());
-        let mut processes = Processes::default();
+        analysis.read(trace, names);
+        analysis
+    }
+
+    /// Reads a decoded trace in place of the one before.
+    pub fn read(&mut self, trace: &Trace, names: &mut Names) {
+        self.begin(trace.spans.first().map(|span| span.span.trace_id).unwrap_or_default());
+        let mut processes = std::mem::take(&mut self.processes);
         let mut texts = SpanTexts::default();
         for span in &trace.spans {
             let process = processes.of(span, names);
@@ -112,10 +122,11 @@ impl Analysis {
                     texts.attribute(key, value);
                 }
             }
-            analysis.add(view(span, process), &span.span.trace_state, &texts, names);
+            self.add(view(span, process), &span.span.trace_state, &texts, names);
         }
-        analysis.finish();
-        analysis
+        processes.forget();
+        self.processes = processes;
+        self.finish();
     }
 
     /// Forgets the trace before.
@@ -220,12 +231,13 @@ impl Analysis {
     /// Fills [`Self::below`], and finds what repeats.
     pub(crate) fn repetitions(&mut self, names: &mut Names) -> Vec<Repetition> {
         let mut below = std::mem::take(&mut self.below);
+        let mut repeating = std::mem::take(&mut self.repeating);
         let mut found = Vec::new();
         if let Some(trace) = self.analysed() {
             critical_below(trace.tree, trace.times, &mut below);
-            found = repetitions(&trace, &below, names);
+            found = repetitions(&trace, &below, names, &mut repeating);
         }
-        self.below = below;
+        (self.below, self.repeating) = (below, repeating);
         found
     }
 }

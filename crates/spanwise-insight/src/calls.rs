@@ -3,7 +3,7 @@
 use spanwise_model::{KeyValue, SpanKind, TraceSpan, Value};
 
 use crate::names::{Joint, Name, Names, Question, Rule, hash_of};
-use crate::normalize;
+use crate::normalize::{self, split_scheme, until};
 use crate::view::{Attributes, Meaning, Scalar};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -74,11 +74,11 @@ fn target(span: &impl Attributes) -> &str {
 
 /// Host of a URL: `http://user:pass@host:80/path` is `host`.
 fn host_of(url: &str) -> Option<&str> {
-    let authority = url.split_once("://")?.1.split(['/', '?', '#']).next()?;
+    let authority = until(split_scheme(url)?.1, |byte| matches!(byte, b'/' | b'?' | b'#'));
     let host = authority.rsplit('@').next()?;
     let host = match host.strip_prefix('[') {
-        Some(v6) => v6.split(']').next()?,
-        None => host.split(':').next()?,
+        Some(v6) => until(v6, |byte| byte == b']'),
+        None => until(host, |byte| byte == b':'),
     };
     (!host.is_empty()).then_some(host)
 }
@@ -239,11 +239,11 @@ fn by_name(span: &impl Attributes, call: &mut CallView, names: &mut Names) {
         "HTTP" => rest.split_once(char::is_whitespace).unwrap_or((rest, "")),
         _ => (first, rest),
     };
-    if METHODS.contains(&method) && (place.starts_with('/') || place.contains("://")) {
+    if METHODS.contains(&method) && (place.starts_with('/') || split_scheme(place).is_some()) {
         call.category = Category::Http;
         let (method, path) = (names.number(method), names.normal(Rule::Path, place));
         call.operation = names.joined(Joint::Space, method, path);
-        call.is_outgoing |= !is_serving && place.contains("://");
+        call.is_outgoing |= !is_serving && split_scheme(place).is_some();
         call.peer = host_of(place).map(|host| names.number(host)).or(call.peer);
         return;
     }
@@ -313,6 +313,10 @@ fn has_page_parameter(url: &str) -> bool {
         "since_id",
     ];
     let query = url.rsplit_once('?').map_or(url, |(_, query)| query);
+    // Most URLs have none at all.
+    if query.len() > 11 && !query.bytes().any(|byte| matches!(byte, b'=' | b'&')) {
+        return false;
+    }
     query.split('&').any(|pair| {
         let key = pair.split_once('=').map_or(pair, |(key, _)| key);
         key.len() <= 11 && PARAMETERS.iter().any(|parameter| parameter.eq_ignore_ascii_case(key))

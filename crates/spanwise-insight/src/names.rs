@@ -22,6 +22,7 @@ pub struct Names {
     joined: FxHashMap<(Joint, Name, Name), Name>,
     normal: Normal,
     keys: Keys,
+    text_bytes: usize,
 }
 
 /// What may be asked of a name; the answer is looked for once.
@@ -49,6 +50,9 @@ pub(crate) enum Joint {
     Of,
 }
 
+/// Beside its text a name takes the text's place, its hash, its answers, its place in the table, and what allocators add.
+const BYTES_EACH: usize = 48;
+
 pub(crate) fn hash_of(text: &str) -> u64 {
     let mut hasher = FxBuildHasher.build_hasher();
     hasher.write(text.as_bytes());
@@ -67,6 +71,7 @@ impl Names {
             return *number;
         }
         let number = self.texts.len() as Name;
+        self.text_bytes += text.len();
         self.texts.push(text.into());
         self.hashes.push(hash);
         self.answers.push(0);
@@ -77,6 +82,11 @@ impl Names {
 
     pub fn text(&self, number: Name) -> &str {
         self.texts.get(number as usize).map_or("", |text| text)
+    }
+
+    /// About how much memory all of them take.
+    pub fn bytes(&self) -> usize {
+        self.text_bytes + BYTES_EACH * self.texts.len()
     }
 
     /// In order of their numbers.
@@ -128,6 +138,20 @@ impl Names {
 
     /// The same for whoever has the text's hash.
     pub(crate) fn normal_hashed(&mut self, rule: Rule, raw: &str, hash: u64) -> Name {
+        if matches!(rule, Rule::Sql | Rule::SqlWithDoubleQuotes) && raw.len() <= LONGEST_RAW {
+            // Statements hardly ever come again with the same numbers in them.
+            let mut alike = std::mem::take(&mut self.normal.alike);
+            let name = match normalize::put_alike(raw, &mut alike) {
+                true => self.remembered(rule, &alike, hash_of(&alike)),
+                false => self.remembered(rule, raw, hash),
+            };
+            self.normal.alike = alike;
+            return name;
+        }
+        self.remembered(rule, raw, hash)
+    }
+
+    fn remembered(&mut self, rule: Rule, raw: &str, hash: u64) -> Name {
         let place = self.normal.place(rule, hash);
         if let Some(slot) = self.normal.slots.get(place)
             && slot.rule == rule
@@ -264,6 +288,7 @@ struct Normal {
     /// Since it grew the last time.
     misses: usize,
     buffer: String,
+    alike: String,
 }
 
 #[derive(Default, Clone)]

@@ -32,33 +32,51 @@ pub struct Repetition {
     pub turn: usize,
 }
 
-/// Caller, operation, system and peer: what makes calls the same.
-type Kind = (usize, Name, Option<Name>, Option<Name>);
+/// Operation, system and peer: what makes calls the same.
+type Kind = (Name, Option<Name>, Option<Name>);
+
+/// What finding repetitions needs room for; serves again for the next trace.
+#[derive(Default)]
+pub(crate) struct Memory {
+    /// Calls that belong to no group yet.
+    open: Vec<(Kind, usize)>,
+    /// By their caller.
+    keyed: Vec<(usize, Kind, usize)>,
+}
+
+/// Calls that may be a group.
+const FEWEST: usize = if REPEATS < RETRIES { REPEATS } else { RETRIES };
 
 /// Finds the groups of one trace. A call belongs to the nearest span under which it repeats, its direct parent or one
 /// behind at most two wrappers. `below` is [`critical_below`].
-pub(crate) fn repetitions(trace: &Analysed<'_>, below: &[u64], names: &mut Names) -> Vec<Repetition> {
+pub(crate) fn repetitions(
+    trace: &Analysed<'_>,
+    below: &[u64],
+    names: &mut Names,
+    memory: &mut Memory,
+) -> Vec<Repetition> {
     let mut found = Vec::new();
-    let mut open: Vec<usize> = (0..trace.calls.len()).filter(|place| is_call(trace, *place)).collect();
-    let mut keyed: Vec<(Kind, usize)> = Vec::new();
+    let Memory { open, keyed } = memory;
+    open.clear();
+    for place in (0..trace.calls.len()).filter(|place| is_call(trace, *place)) {
+        let call = &trace.calls[place];
+        // Replicas of a store are one, and so are addresses of a host.
+        let peer = call.peer.filter(|_| call.category != Category::Database);
+        let peer = peer.filter(|peer| !is_nameless_name(names, *peer));
+        open.push(((call.operation, call.system, peer), place));
+    }
+    keep_frequent(open);
     // Nearest first: direct children, then those behind one wrapper, then behind two.
     for depth in 0..=WRAPPERS {
-        if open.len() < REPEATS.min(RETRIES) {
+        if open.len() < FEWEST {
             break;
         }
         keyed.clear();
-        for place in &open {
-            if let Some(caller) = ancestor(trace, *place, depth) {
-                let call = &trace.calls[*place];
-                // Replicas of a store are one, and so are addresses of a host.
-                let peer = call.peer.filter(|_| call.category != Category::Database);
-                let peer = peer.filter(|peer| !is_nameless_name(names, *peer));
-                keyed.push(((caller, call.operation, call.system, peer), *place));
-            }
-        }
+        keyed.extend(open.iter().filter_map(|(kind, place)| Some((ancestor(trace, *place, depth)?, *kind, *place))));
         keyed.sort_unstable();
-        let groups = keyed.chunk_by(|a, b| a.0 == b.0).filter(|group| group.len() >= REPEATS.min(RETRIES));
-        let mut groups: Vec<Vec<usize>> = groups.map(|group| group.iter().map(|(_, place)| *place).collect()).collect();
+        let groups = keyed.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)).filter(|group| group.len() >= FEWEST);
+        let mut groups: Vec<Vec<usize>> =
+            groups.map(|group| group.iter().map(|(.., place)| *place).collect()).collect();
         groups.sort_by_key(|places| places.first().copied());
         let before = found.len();
         for mut places in groups {
@@ -78,11 +96,31 @@ pub(crate) fn repetitions(trace: &Analysed<'_>, below: &[u64], names: &mut Names
         if found.len() > before {
             let claimed: FxHashSet<usize> =
                 found.iter().skip(before).flat_map(|group: &Repetition| group.calls.iter().copied()).collect();
-            open.retain(|place| !claimed.contains(place));
+            open.retain(|(_, place)| !claimed.contains(place));
         }
     }
     take_turns(trace, &mut found);
     found
+}
+
+/// Leaves out calls of which there are too few anywhere: most, in most traces.
+fn keep_frequent(calls: &mut Vec<(Kind, usize)>) {
+    if calls.len() < FEWEST {
+        return;
+    }
+    calls.sort_unstable();
+    let mut kept = 0;
+    let mut at = 0;
+    while at < calls.len() {
+        let kind = calls[at].0;
+        let count = calls[at..].iter().take_while(|(other, _)| *other == kind).count();
+        if count >= FEWEST {
+            calls.copy_within(at..at + count, kept);
+            kept += count;
+        }
+        at += count;
+    }
+    calls.truncate(kept);
 }
 
 /// First start and last end.

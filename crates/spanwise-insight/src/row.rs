@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher as _, Hash, Hasher as _};
 
-use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use spanwise_model::{SpanKind, Trace, TraceId};
 
 use crate::analysis::{Analysed, Analysis};
@@ -137,11 +137,30 @@ const VALUE_BYTES: usize = 128;
 
 /// Reads one trace. `None` when it has no span that could be an entry point.
 pub fn trace_row(trace: &Trace, names: &mut Names) -> Option<TraceRow> {
-    let mut analysis = Analysis::of(trace, names);
-    let outline = analysis.outline(names)?;
-    let mut row = analysis.row(outline, names)?;
-    row.attributes = collected(trace, AttributeSet::of_row(), names);
-    Some(row)
+    RowReader::default().row(trace, names)
+}
+
+/// Reads one decoded trace after the other, all with the same names; its memory serves again.
+pub struct RowReader {
+    analysis: Analysis,
+    set: AttributeSet,
+}
+
+impl Default for RowReader {
+    fn default() -> Self {
+        Self { analysis: Analysis::default(), set: AttributeSet::of_row() }
+    }
+}
+
+impl RowReader {
+    /// As [`trace_row`].
+    pub fn row(&mut self, trace: &Trace, names: &mut Names) -> Option<TraceRow> {
+        self.analysis.read(trace, names);
+        let outline = self.analysis.outline(names)?;
+        let mut row = self.analysis.row(outline, names)?;
+        row.attributes = collected(trace, &mut self.set, names);
+        Some(row)
+    }
 }
 
 /// What a trace shows at a glance: enough to tell whether its row is wanted.
@@ -168,18 +187,27 @@ impl Analysis {
     /// `None` without a span that could be an entry point.
     pub fn outline(&mut self, names: &mut Names) -> Option<Outline> {
         let repetitions = self.repetitions(names);
-        let trace = self.analysed()?;
-        Some(Outline {
+        let mut memory = std::mem::take(&mut self.memory);
+        let outline = self.analysed().map(|trace| Outline {
             entry: trace.operation(trace.root),
             start_unix_nano: trace.start_unix_nano,
-            shape: shape(&trace, names),
+            shape: shape(&trace, names, &mut memory),
             hidden: hidden_errors(&trace, &repetitions),
             repetitions,
-        })
+        });
+        self.memory = memory;
+        outline
     }
 
     /// The row, but for its attributes: see [`AttributeSet`]. The outline is that of the same trace.
-    pub fn row(&self, outline: Outline, names: &mut Names) -> Option<TraceRow> {
+    pub fn row(&mut self, outline: Outline, names: &mut Names) -> Option<TraceRow> {
+        let mut memory = std::mem::take(&mut self.memory);
+        let row = self.row_with(outline, names, &mut memory);
+        self.memory = memory;
+        row
+    }
+
+    fn row_with(&self, outline: Outline, names: &mut Names, memory: &mut Memory) -> Option<TraceRow> {
         let trace = self.analysed()?;
         let repetitions = outline.repetitions.iter().map(|group| RowRepetition {
             kind: group.kind,
@@ -194,7 +222,7 @@ impl Analysis {
             swallowed_by: trace.operation(error.swallowed_by),
             critical_ns: self.below[error.top],
         });
-        let (dependencies, peers) = dependencies(&trace, names);
+        let (dependencies, peers) = dependencies(&trace, names, memory);
         Some(TraceRow {
             trace_id: self.trace_id,
             start_unix_nano: outline.start_unix_nano,
@@ -207,19 +235,34 @@ impl Analysis {
             repetitions: repetitions.collect(),
             hidden: hidden.collect(),
             dependencies,
-            parts: parts(&trace),
+            parts: parts(&trace, memory),
             attributes: Vec::new(),
-            branches: branches(&trace),
+            branches: branches(&trace, memory),
             peers,
         })
     }
+
+    /// That of the row.
+    pub fn shape(&mut self, names: &Names) -> Option<u64> {
+        let mut memory = std::mem::take(&mut self.memory);
+        let shape = self.analysed().map(|trace| shape(&trace, names, &mut memory));
+        self.memory = memory;
+        shape
+    }
 }
 
-impl Analysis {
-    /// That of the row.
-    pub fn shape(&self, names: &Names) -> Option<u64> {
-        self.analysed().map(|trace| shape(&trace, names))
-    }
+/// What making a row needs room for; serves again for the next trace.
+#[derive(Default)]
+pub(crate) struct Memory {
+    hashes: Vec<u64>,
+    children: Vec<u64>,
+    hops: Vec<u32>,
+    shares: Vec<Share>,
+    /// A peer, whether it answered, and how many came before it.
+    peers: Vec<(Name, bool, usize)>,
+    branches: Vec<(Operation, u64)>,
+    within: Below,
+    blamed: Vec<Blamed>,
 }
 
 impl Analysed<'_> {
@@ -245,43 +288,58 @@ impl Analysed<'_> {
 }
 
 /// Operations of all spans, longest first; of equals in order of names.
-fn branches(trace: &Analysed<'_>) -> Vec<(Operation, u64)> {
+fn branches(trace: &Analysed<'_>, memory: &mut Memory) -> Vec<(Operation, u64)> {
+    let branches = &mut memory.branches;
     let of_span = |(place, times): (usize, &SpanTimes)| (trace.operation(place), times.critical_ns);
-    let mut branches: Vec<(Operation, u64)> = trace.times.iter().enumerate().map(of_span).collect();
-    branches.sort_unstable();
+    branches.clear();
+    branches.extend(trace.times.iter().enumerate().map(of_span));
+    branches.sort_unstable_by_key(|(operation, _)| *operation);
     branches.dedup_by(|next, kept| {
         let is_same = next.0 == kept.0;
         kept.1 += if is_same { next.1 } else { 0 };
         is_same
     });
-    branches.sort_by_key(|(_, ns)| std::cmp::Reverse(*ns));
-    branches
+    branches.sort_unstable_by_key(|(operation, ns)| (std::cmp::Reverse(*ns), *operation));
+    branches.clone()
 }
 
-fn dependencies(trace: &Analysed<'_>, names: &mut Names) -> (Vec<RowDependency>, Vec<(Name, bool)>) {
+/// What one span adds to a dependency.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    dependency: Dependency,
+    /// How many came before it.
+    number: usize,
+    operation: Name,
+    critical_ns: u64,
+    caller: Name,
+    depth: u32,
+}
+
+fn dependencies(
+    trace: &Analysed<'_>,
+    names: &mut Names,
+    memory: &mut Memory,
+) -> (Vec<RowDependency>, Vec<(Name, bool)>) {
+    let Memory { hops, shares, peers, .. } = memory;
     let service = |place: usize| trace.spans[place].service;
     let entry = service(trace.root);
     // Calls from the entry point's service.
-    let mut hops = vec![0u32; trace.spans.len()];
-    let mut found: Vec<RowDependency> = Vec::new();
-    let mut numbers: FxHashMap<Dependency, usize> = FxHashMap::default();
-    let mut peers: Vec<(Name, bool)> = Vec::new();
-    let mut known_peers: FxHashSet<(Name, bool)> = FxHashSet::default();
+    hops.clear();
+    hops.resize(trace.spans.len(), 0);
+    shares.clear();
+    peers.clear();
     for place in trace.tree.parents_first().iter().copied() {
         let parent = trace.tree.parent[place];
         if let Some(parent) = parent {
             hops[place] = hops[parent] + u32::from(service(place) != service(parent));
         }
         let call = &trace.calls[place];
-        let answering = trace.answering(place);
+        let answering = if call.is_outgoing { trace.answering(place) } else { None };
         if call.is_outgoing
             && matches!(call.category, Category::Http | Category::Rpc)
             && let Some(peer) = call.peer
         {
-            let peer = (peer, answering.is_some());
-            if known_peers.insert(peer) {
-                peers.push(peer);
-            }
+            peers.push((peer, answering.is_some(), peers.len()));
         }
         let is_inner = parent.is_some_and(|parent| trace.calls[parent].category == Category::Database);
         let (dependency, operation, caller, depth) = match (call.is_outgoing, call.category, answering) {
@@ -317,86 +375,116 @@ fn dependencies(trace: &Analysed<'_>, names: &mut Names) -> (Vec<RowDependency>,
             continue;
         }
         let critical_ns = trace.times[place].critical_ns;
-        let mut add = |dependency: Dependency, operation: Name, depth: u32| {
-            let number = *numbers.entry(dependency).or_insert_with(|| {
-                found.push(RowDependency { dependency, operation, critical_ns: 0, callers: Vec::new(), depth });
-                found.len() - 1
-            });
-            let Some(part) = found.get_mut(number) else { return };
-            part.critical_ns += critical_ns;
-            part.depth = part.depth.min(depth);
-            let is_self = dependency.kind == DependencyKind::Service && caller == dependency.name;
-            if !is_self && !part.callers.contains(&caller) {
-                part.callers.push(caller);
-            }
-        };
-        add(dependency, operation, depth);
+        shares.push(Share { dependency, number: shares.len(), operation, critical_ns, caller, depth });
         // What a service waits for its own store is its own time as well.
         if dependency.kind == DependencyKind::Store && service(place) != entry {
-            let of_service = Dependency { kind: DependencyKind::Service, name: service(place), system: None };
-            add(of_service, call.operation, hops[place]);
+            let dependency = Dependency { kind: DependencyKind::Service, name: service(place), system: None };
+            let (number, operation, depth) = (shares.len(), call.operation, hops[place]);
+            shares.push(Share { dependency, number, operation, critical_ns, caller, depth });
         }
     }
-    found.sort_unstable_by_key(|part| part.dependency);
-    (found, peers)
+    (summed(shares), each_once(peers))
 }
 
-fn parts(trace: &Analysed<'_>) -> Vec<RowParts> {
+/// One for each dependency, in their order; of operations the first is kept, of callers each.
+fn summed(shares: &mut [Share]) -> Vec<RowDependency> {
+    shares.sort_unstable_by_key(|share| (share.dependency, share.number));
+    let mut found = Vec::with_capacity(shares.chunk_by(|a, b| a.dependency == b.dependency).count());
+    for shares in shares.chunk_by(|a, b| a.dependency == b.dependency) {
+        let Some(&Share { dependency, operation, .. }) = shares.first() else { continue };
+        let mut callers: Vec<Name> = Vec::new();
+        for caller in shares.iter().map(|share| share.caller) {
+            let is_self = dependency.kind == DependencyKind::Service && caller == dependency.name;
+            if !is_self && !callers.contains(&caller) {
+                callers.push(caller);
+            }
+        }
+        found.push(RowDependency {
+            dependency,
+            operation,
+            critical_ns: shares.iter().map(|share| share.critical_ns).sum(),
+            callers,
+            depth: shares.iter().map(|share| share.depth).min().unwrap_or(0),
+        });
+    }
+    found
+}
+
+/// In the order in which they came.
+fn each_once(peers: &mut Vec<(Name, bool, usize)>) -> Vec<(Name, bool)> {
+    peers.sort_unstable();
+    peers.dedup_by_key(|(peer, is_answered, _)| (*peer, *is_answered));
+    peers.sort_unstable_by_key(|(.., number)| *number);
+    peers.iter().map(|(peer, is_answered, _)| (*peer, *is_answered)).collect()
+}
+
+/// An operation's span, and which of its calls gets the blame for its time.
+#[derive(Debug, Clone, Copy)]
+struct Blamed {
+    operation: Operation,
+    duration_ns: u64,
+    place: usize,
+    call: usize,
+    /// Where the first span of the operation stands.
+    first: usize,
+}
+
+fn parts(trace: &Analysed<'_>, memory: &mut Memory) -> Vec<RowParts> {
     let least_ns = (crate::thresholds::MISATTRIBUTED_MS * 1e6) as u64;
-    let mut parts: Vec<RowParts> = Vec::new();
-    let mut numbers: FxHashMap<Operation, usize> = FxHashMap::default();
-    let mut within = Below::default();
+    let Memory { within, blamed, .. } = memory;
+    blamed.clear();
     for (place, span) in trace.spans.iter().enumerate() {
         let is_operation = matches!(span.kind, SpanKind::Server | SpanKind::Consumer) || trace.root == place;
         if !(is_operation || span.duration_ns() >= least_ns) || trace.calls[place].is_outgoing {
             continue;
         }
         within.fill(trace, place);
-        let outgoing = || within.outgoing.iter().copied();
-        let longest = |places: &mut dyn Iterator<Item = usize>| {
-            places.max_by_key(|child| (trace.spans[*child].duration_ns(), std::cmp::Reverse(*child)))
-        };
-        let is_database = |child: &usize| trace.calls[*child].category == Category::Database;
-        let database = longest(&mut outgoing().filter(is_database));
-        let Some(blamed) = database.or_else(|| longest(&mut outgoing())) else { continue };
-        let operation = trace.operation(place);
-        // Of several of one operation the longest stands for the trace.
-        let number = numbers.get(&operation).copied();
-        if number.and_then(|number| parts.get(number)).is_some_and(|other| other.duration_ns >= span.duration_ns()) {
-            continue;
-        }
-        let children = || trace.tree.children[place].iter().map(|child| &trace.spans[*child]);
-        let first = children().map(|child| child.start_unix_nano).min().unwrap_or(span.start_unix_nano);
-        let last = children().map(|child| child.end_unix_nano).max().unwrap_or(span.end_unix_nano);
-        let before_ns = first.saturating_sub(span.start_unix_nano);
-        let after_ns = span.end_unix_nano.saturating_sub(last);
-        let client = &trace.spans[blamed];
-        let mut servers = trace.tree.children[blamed].iter().map(|child| &trace.spans[*child]);
-        let wire = servers.find(|child| child.kind == SpanKind::Server).map_or(Wire::default(), |server| {
-            let of = |span: &SpanView| (span.start_unix_nano, span.duration_ns());
-            Wire::of(of(client), of(server))
+        // Calls of databases before others, long ones before short ones, and of those the first.
+        let call = within.outgoing.iter().copied().max_by_key(|call| {
+            let is_database = trace.calls[*call].category == Category::Database;
+            (is_database, trace.spans[*call].duration_ns(), std::cmp::Reverse(*call))
         });
-        let row = RowParts {
-            operation,
-            duration_ns: span.duration_ns(),
-            blamed: trace.callee(blamed),
-            blamed_ns: client.duration_ns(),
-            before_ns,
-            between_ns: trace.times[place].self_ns.saturating_sub(before_ns + after_ns),
-            after_ns,
-            wire_ns: wire.total_ns,
-            wire_out_ns: wire.out_ns,
-            sizes: [place, blamed].into_iter().flat_map(|span| trace.sizes(span)).copied().collect(),
-        };
-        match number.and_then(|number| parts.get_mut(number)) {
-            Some(other) => *other = row,
-            None => {
-                numbers.insert(operation, parts.len());
-                parts.push(row);
-            }
-        }
+        let Some(call) = call else { continue };
+        let (operation, duration_ns) = (trace.operation(place), span.duration_ns());
+        blamed.push(Blamed { operation, duration_ns, place, call, first: place });
     }
-    parts
+    // Of several of one operation the longest stands for the trace.
+    blamed.sort_unstable_by_key(|span| (span.operation, std::cmp::Reverse(span.duration_ns), span.place));
+    blamed.dedup_by(|next, kept| {
+        let is_same = next.operation == kept.operation;
+        kept.first = if is_same { kept.first.min(next.first) } else { kept.first };
+        is_same
+    });
+    blamed.sort_unstable_by_key(|span| span.first);
+    blamed.iter().map(|span| parts_of(trace, span.place, span.call)).collect()
+}
+
+/// Where the own time of a span lies around its calls; `blamed` is one of them.
+fn parts_of(trace: &Analysed<'_>, place: usize, blamed: usize) -> RowParts {
+    let span = &trace.spans[place];
+    let children = || trace.tree.children[place].iter().map(|child| &trace.spans[*child]);
+    let first = children().map(|child| child.start_unix_nano).min().unwrap_or(span.start_unix_nano);
+    let last = children().map(|child| child.end_unix_nano).max().unwrap_or(span.end_unix_nano);
+    let before_ns = first.saturating_sub(span.start_unix_nano);
+    let after_ns = span.end_unix_nano.saturating_sub(last);
+    let client = &trace.spans[blamed];
+    let mut servers = trace.tree.children[blamed].iter().map(|child| &trace.spans[*child]);
+    let wire = servers.find(|child| child.kind == SpanKind::Server).map_or(Wire::default(), |server| {
+        let of = |span: &SpanView| (span.start_unix_nano, span.duration_ns());
+        Wire::of(of(client), of(server))
+    });
+    RowParts {
+        operation: trace.operation(place),
+        duration_ns: span.duration_ns(),
+        blamed: trace.callee(blamed),
+        blamed_ns: client.duration_ns(),
+        before_ns,
+        between_ns: trace.times[place].self_ns.saturating_sub(before_ns + after_ns),
+        after_ns,
+        wire_ns: wire.total_ns,
+        wire_out_ns: wire.out_ns,
+        sizes: [trace.sizes(place), trace.sizes(blamed)].concat(),
+    }
 }
 
 /// Calls that a span makes itself or behind at most two spans of its own service.
@@ -449,10 +537,10 @@ pub(crate) fn tells_nothing(key: &str) -> bool {
 }
 
 pub(crate) fn attributes(trace: &Trace, names: &mut Names) -> Vec<(Name, Name)> {
-    collected(trace, AttributeSet::default(), names)
+    collected(trace, &mut AttributeSet::default(), names)
 }
 
-fn collected(trace: &Trace, mut set: AttributeSet, names: &mut Names) -> Vec<(Name, Name)> {
+fn collected(trace: &Trace, set: &mut AttributeSet, names: &mut Names) -> Vec<(Name, Name)> {
     let mut last_resource = std::ptr::null();
     for span in &trace.spans {
         let resource = std::sync::Arc::as_ptr(&span.resource);
@@ -477,6 +565,15 @@ pub struct AttributeKey {
     rule: AttributeRule,
     /// The value that came last, and in which of the traces of the set.
     last: Option<(Name, u64)>,
+    /// The number that it was, if it was one.
+    last_number: Option<i64>,
+}
+
+impl AttributeKey {
+    /// Its values need not be looked at.
+    pub fn is_ignored(&self) -> bool {
+        self.rule == AttributeRule::Ignored
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -493,10 +590,14 @@ enum AttributeRule {
     Kept(Name),
 }
 
+/// The attributes of a resource as [`AttributeSet`] keeps them.
+pub struct ResourceAttributes(Box<[u64]>);
+
 /// The attributes of one trace after the other, each key and value once. Of the same names from first to last.
 #[derive(Default)]
 pub struct AttributeSet {
-    found: Vec<(Name, Name)>,
+    /// Keys and values, each pair as one number: the first half is the key.
+    found: Vec<u64>,
     text: String,
     /// Those that operations tell already are left out.
     is_of_row: bool,
@@ -525,25 +626,24 @@ impl AttributeSet {
                 }
             }
         };
-        AttributeKey { rule, last: None }
+        AttributeKey { rule, last: None, last_number: None }
     }
 
     /// An attribute of a span or of a resource.
     pub fn add(&mut self, key: &str, value: Scalar<'_>, names: &mut Names) {
-        let mut known = match self.keys.get(key) {
-            Some(known) => *known,
-            None => self.key(key, names),
-        };
-        self.add_known(&mut known, value, names);
-        if self.keys.len() >= KEYS {
-            self.keys.clear();
-        }
-        match self.keys.get_mut(key) {
-            Some(kept) => *kept = known,
+        let mut keys = std::mem::take(&mut self.keys);
+        match keys.get_mut(key) {
+            Some(known) => self.add_known(known, value, names),
             None => {
-                self.keys.insert(key.into(), known);
+                let mut known = self.key(key, names);
+                self.add_known(&mut known, value, names);
+                if keys.len() >= KEYS {
+                    keys.clear();
+                }
+                keys.insert(key.into(), known);
             }
         }
+        self.keys = keys;
     }
 
     /// The same for whoever keeps what is known of the key.
@@ -561,25 +661,63 @@ impl AttributeSet {
                     }
                 }
             }
-            (AttributeRule::Kept(name), Scalar::Str(text)) => self.put(name, &mut key.last, text, names),
+            (AttributeRule::Kept(name), Scalar::Str(text)) => {
+                key.last_number = None;
+                self.put(name, &mut key.last, text, names);
+            }
             (AttributeRule::Kept(name) | AttributeRule::NoText(name), Scalar::Bool(value)) => {
+                key.last_number = None;
                 self.put(name, &mut key.last, if value { "true" } else { "false" }, names);
             }
             (AttributeRule::Kept(name) | AttributeRule::NoText(name), Scalar::Int(value)) => {
+                if let (Some((last, trace)), true) = (key.last, key.last_number == Some(value)) {
+                    if trace != self.traces && self.has_room() {
+                        key.last = Some((last, self.traces));
+                        self.found.push(pair(name, last));
+                    }
+                    return;
+                }
                 use std::fmt::Write as _;
                 let mut text = std::mem::take(&mut self.text);
                 text.clear();
                 let _ = write!(text, "{value}");
-                self.put(name, &mut key.last, &text, names);
+                if self.has_room() {
+                    self.put(name, &mut key.last, &text, names);
+                    key.last_number = Some(value);
+                }
                 self.text = text;
             }
             _ => {}
         }
     }
 
+    /// What the attributes of a resource add to each trace that has it, told once.
+    pub fn of_resource<'k>(
+        &mut self,
+        attributes: impl Iterator<Item = (&'k str, Scalar<'k>)>,
+        names: &mut Names,
+    ) -> ResourceAttributes {
+        let found = std::mem::take(&mut self.found);
+        // What the spans of the trace have already is to be among them as well.
+        self.traces += 1;
+        attributes.for_each(|(key, value)| self.add(key, value, names));
+        self.traces += 1;
+        ResourceAttributes(std::mem::replace(&mut self.found, found).into())
+    }
+
+    pub fn add_resource(&mut self, attributes: &ResourceAttributes) {
+        if self.has_room() {
+            self.found.extend_from_slice(&attributes.0);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.found.len() < 4 * ATTRIBUTES
+    }
+
     /// A value that is the same as the last one of its key in the trace says nothing new.
     fn put(&mut self, key: Name, last: &mut Option<(Name, u64)>, value: &str, names: &mut Names) {
-        if value.len() > VALUE_BYTES || self.found.len() >= 4 * ATTRIBUTES {
+        if value.len() > VALUE_BYTES || !self.has_room() {
             return;
         }
         let value = match *last {
@@ -592,7 +730,7 @@ impl AttributeSet {
             _ => names.number(value),
         };
         *last = Some((value, self.traces));
-        self.found.push((key, value));
+        self.found.push(pair(key, value));
     }
 
     /// What was added since the last time.
@@ -601,16 +739,21 @@ impl AttributeSet {
         self.found.sort_unstable();
         self.found.dedup();
         self.found.truncate(ATTRIBUTES);
-        let taken = self.found.clone();
+        let taken = self.found.iter().map(|pair| ((pair >> 32) as Name, *pair as Name)).collect();
         self.found.clear();
         taken
     }
 }
 
+fn pair(key: Name, value: Name) -> u64 {
+    u64::from(key) << 32 | u64::from(value)
+}
+
 /// A hash of the tree in which repeats and the order of children do not matter, nor how often beyond a rough class.
-fn shape(trace: &Analysed<'_>, names: &Names) -> u64 {
-    let mut hashes = vec![0u64; trace.spans.len()];
-    let mut children: Vec<u64> = Vec::new();
+fn shape(trace: &Analysed<'_>, names: &Names, memory: &mut Memory) -> u64 {
+    let Memory { hashes, children, .. } = memory;
+    hashes.clear();
+    hashes.resize(trace.spans.len(), 0);
     // Children before parents; spans below other roots do no harm.
     for place in trace.tree.parents_first().iter().rev().copied() {
         let span = &trace.spans[place];

@@ -1,7 +1,5 @@
 //! What the rules read of a span: the same whether a decoded trace or stored bytes stand behind it.
 
-use std::sync::LazyLock;
-
 use rustc_hash::FxHashMap;
 use spanwise_model::semconv::{self, Keys};
 use spanwise_model::{KeyValue, SpanKind, StatusCode, Trace, TraceSpan, Value};
@@ -87,6 +85,11 @@ impl Processes {
     pub fn of(&mut self, span: &TraceSpan, names: &mut Names) -> Process {
         let address = std::sync::Arc::as_ptr(&span.resource) as usize;
         *self.0.entry(address).or_insert_with(|| Process::of(scalars(&span.resource.attributes), names))
+    }
+
+    /// Other things may have those addresses soon.
+    pub fn forget(&mut self) {
+        self.0.clear();
     }
 }
 
@@ -235,76 +238,133 @@ impl Attributes for TraceSpan {
     }
 }
 
+/// Slots there are: as many as a mask has bits.
+const MOST_SLOTS: usize = 64;
+/// Keys of one meaning at most.
+const MOST_KEYS: usize = 16;
+
 /// Every key that means something to the rules has a slot.
 pub(crate) struct Slots {
-    by_key: FxHashMap<&'static str, u8>,
-    of: Vec<Vec<u8>>,
-    masks: Vec<u64>,
+    keys: [&'static str; MOST_SLOTS],
+    len: usize,
+    /// By meaning: the slots of its keys in their order, how many there are, and all of them as a mask.
+    of: [[u8; MOST_KEYS]; MEANINGS.len()],
+    lens: [usize; MEANINGS.len()],
+    masks: [u64; MEANINGS.len()],
 }
 
-pub(crate) static SLOTS: LazyLock<Slots> = LazyLock::new(|| {
-    let mut slots = Slots { by_key: FxHashMap::default(), of: Vec::new(), masks: Vec::new() };
-    for meaning in MEANINGS {
-        let mut of = Vec::new();
-        for key in meaning.keys() {
-            let next = slots.by_key.len() as u8;
-            of.push(*slots.by_key.entry(key).or_insert(next));
-        }
-        slots.masks.push(of.iter().fold(0, |mask, slot| mask | 1u64.checked_shl((*slot).into()).unwrap_or(0)));
-        slots.of.push(of);
-    }
-    slots
-});
+/// Made by the compiler, which refuses more keys than there is room for.
+pub(crate) static SLOTS: Slots = Slots::new();
 
 impl Slots {
+    const fn new() -> Self {
+        let mut slots = Self {
+            keys: [""; MOST_SLOTS],
+            len: 0,
+            of: [[0; MOST_KEYS]; MEANINGS.len()],
+            lens: [0; MEANINGS.len()],
+            masks: [0; MEANINGS.len()],
+        };
+        let mut meaning = 0;
+        while meaning < MEANINGS.len() {
+            let keys = MEANINGS[meaning].keys();
+            let mut number = 0;
+            while number < keys.len() {
+                let mut slot = 0;
+                while slot < slots.len && !is_same(slots.keys[slot], keys[number]) {
+                    slot += 1;
+                }
+                if slot == slots.len {
+                    slots.keys[slot] = keys[number];
+                    slots.len += 1;
+                }
+                slots.of[meaning][number] = slot as u8;
+                slots.masks[meaning] |= 1 << slot;
+                number += 1;
+            }
+            slots.lens[meaning] = keys.len();
+            meaning += 1;
+        }
+        slots
+    }
+
     pub fn of_key(&self, key: &str) -> Option<u8> {
-        self.by_key.get(key).copied()
+        self.keys.iter().take(self.len).position(|known| *known == key).map(|slot| slot as u8)
     }
 
+    #[inline]
     fn of(&self, meaning: Meaning) -> &[u8] {
-        self.of.get(meaning as usize).map_or(&[], Vec::as_slice)
+        let (of, len) = (&self.of[meaning as usize], self.lens[meaning as usize]);
+        of.get(..len).unwrap_or_default()
     }
 
+    #[inline]
     fn mask(&self, meaning: Meaning) -> u64 {
-        self.masks.get(meaning as usize).copied().unwrap_or(0)
+        self.masks[meaning as usize]
     }
 }
 
-/// The name of one span and its attributes that mean something, in the order in which they came.
-#[derive(Default)]
+const fn is_same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut at = 0;
+    while at < a.len() && at < b.len() && a[at] == b[at] {
+        at += 1;
+    }
+    at == a.len() && at == b.len()
+}
+
+/// The name of one span and its attributes that mean something.
 pub struct SpanTexts<'a> {
     pub(crate) name: &'a str,
     pub(crate) kind: SpanKind,
+    /// Which slots have a value.
     present: u64,
-    values: Vec<(u8, Scalar<'a>)>,
+    /// By slot, the first of its key; those of earlier spans where none is present.
+    values: [Scalar<'a>; MOST_SLOTS],
+    /// What came behind the first of a key.
+    repeated: Vec<(u8, Scalar<'a>)>,
     /// The probability with which tail sampling kept the span's trace, if not all were.
     pub kept_with: Option<f64>,
     pub(crate) sizes: Vec<(Name, f64)>,
 }
 
+impl Default for SpanTexts<'_> {
+    fn default() -> Self {
+        let (kind, present, repeated, kept_with, sizes) = Default::default();
+        Self { name: "", kind, present, values: [Scalar::Other; MOST_SLOTS], repeated, kept_with, sizes }
+    }
+}
+
 impl<'a> SpanTexts<'a> {
     pub(crate) fn clear(&mut self) {
         self.present = 0;
-        self.values.clear();
+        self.repeated.clear();
     }
 
     pub(crate) fn push(&mut self, slot: u8, value: Scalar<'a>) {
-        self.present |= 1 << (slot & 63);
-        self.values.push((slot, value));
+        let bit = 1 << (slot & 63);
+        if self.present & bit != 0 {
+            self.repeated.push((slot, value));
+        } else if let Some(first) = self.values.get_mut(usize::from(slot)) {
+            *first = value;
+            self.present |= bit;
+        }
     }
 
+    #[inline]
     fn first(&self, slot: u8) -> Option<Scalar<'a>> {
-        if self.present & 1 << (slot & 63) == 0 {
-            return None;
-        }
-        self.values.iter().find(|(own, _)| *own == slot).map(|(_, value)| *value)
+        let is_present = self.present & 1 << (slot & 63) != 0;
+        if is_present { self.values.get(usize::from(slot)).copied() } else { None }
     }
 
     /// All of them, also those of a key that repeats.
     pub(crate) fn all(&self, meaning: Meaning) -> impl Iterator<Item = Scalar<'a>> {
-        let mask = SLOTS.mask(meaning);
-        let has = self.present & mask != 0;
-        self.values.iter().filter(move |(slot, _)| has && mask & 1 << (slot & 63) != 0).map(|(_, value)| *value)
+        let has_any = self.present & SLOTS.mask(meaning) != 0;
+        let slots = if has_any { SLOTS.of(meaning) } else { &[] };
+        let firsts = slots.iter().filter_map(|slot| self.first(*slot));
+        let is_meant = move |slot: u8| has_any && SLOTS.mask(meaning) & 1 << (slot & 63) != 0;
+        let repeated = self.repeated.iter().filter(move |(slot, _)| is_meant(*slot));
+        firsts.chain(repeated.map(|(_, value)| *value))
     }
 }
 
@@ -317,6 +377,7 @@ impl Attributes for SpanTexts<'_> {
         self.kind
     }
 
+    #[inline]
     fn each(&self, meaning: Meaning, visit: &mut dyn FnMut(Scalar<'_>) -> bool) {
         if self.present & SLOTS.mask(meaning) == 0 {
             return;
@@ -328,6 +389,7 @@ impl Attributes for SpanTexts<'_> {
         }
     }
 
+    #[inline]
     fn text(&self, meaning: Meaning) -> Option<&str> {
         if self.present & SLOTS.mask(meaning) == 0 {
             return None;
@@ -342,7 +404,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_key_fits_into_the_mask() {
-        assert!(SLOTS.by_key.len() <= 64, "{}", SLOTS.by_key.len());
+    fn every_key_of_every_meaning_has_its_slot() {
+        for meaning in MEANINGS {
+            let slots: Vec<Option<u8>> = meaning.keys().iter().map(|key| SLOTS.of_key(key)).collect();
+            assert_eq!(SLOTS.of(*meaning).iter().copied().map(Some).collect::<Vec<_>>(), slots, "{meaning:?}");
+        }
+        assert_eq!(SLOTS.of_key("no.such.key"), None);
+    }
+
+    #[test]
+    fn the_first_of_a_key_counts_and_all_are_there() {
+        let rate = SLOTS.of_key("sampling.rate").unwrap();
+        let mut texts = SpanTexts::default();
+        [3, 5, 4].iter().for_each(|value| texts.push(rate, Scalar::Int(*value)));
+        assert_eq!(texts.number(Meaning::SamplingRate), Some(3));
+        assert_eq!(texts.all(Meaning::SamplingRate).count(), 3);
+        assert_eq!((texts.all(Meaning::Peer).count(), texts.text(Meaning::Peer)), (0, None));
+        texts.clear();
+        assert_eq!((texts.all(Meaning::SamplingRate).count(), texts.number(Meaning::SamplingRate)), (0, None));
     }
 }

@@ -25,7 +25,11 @@ fn main() {
     let sorted = spanwise_store::block::Sorted::of(&batches);
     let (mut least, mut bytes) = (f64::INFINITY, 0);
     let (mut with, mut sketches) = (f64::INFINITY, 0);
+    let (mut of_rows, mut rows) = (f64::INFINITY, 0);
     for _ in 0..turns {
+        let began = Instant::now();
+        rows = black_box(sorted.rows());
+        of_rows = of_rows.min(began.elapsed().as_nanos() as f64);
         let began = Instant::now();
         bytes = black_box(sorted.facts()).map_or(0, |facts| facts.len());
         least = least.min(began.elapsed().as_nanos() as f64);
@@ -34,6 +38,7 @@ fn main() {
         with = with.min(began.elapsed().as_nanos() as f64);
     }
     let spans = workload.totals.spans as f64;
+    println!("{rows} rows from bytes: {:.0} ns a span", of_rows / spans);
     println!("{spans} spans, {:.0} ns a span, {:.2} B a span", least / spans, bytes as f64 / spans);
     println!("sketches: {:.0} ns a span more, {:.2} B a span", (with - least) / spans, sketches as f64 / spans);
 }

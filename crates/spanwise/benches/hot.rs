@@ -10,6 +10,7 @@ use spanwise_insight::{Mode, Tree, critical_path::critical_path, row};
 use spanwise_journal::{RealDisk, Wal, WalOptions};
 use spanwise_model::{Limits, Trace};
 use spanwise_wire::frame::split_by_trace;
+use spanwise_wire::import::import;
 use spanwise_wire::inflate::{Encoding, deflate, inflate};
 use spanwise_wire::{Batch, concat, decode_trace, frame, select};
 use workload::Workload;
@@ -32,7 +33,7 @@ struct Input {
 
 type Turn = fn(&Input);
 
-const PATHS: [(&str, Turn); 11] = [
+const PATHS: [(&str, Turn); 14] = [
     ("validate_and_index", |input| {
         let limits = Limits::default();
         for raw in &input.raw {
@@ -89,11 +90,25 @@ const PATHS: [(&str, Turn); 11] = [
         }
     }),
     ("trace_row", |input| {
-        let mut names = row::Names::default();
+        let (mut names, mut reader) = (row::Names::default(), row::RowReader::default());
         for trace in &input.traces {
-            black_box(row::trace_row(trace, &mut names).is_some());
+            black_box(reader.row(trace, &mut names).is_some());
         }
     }),
+    // From the bytes of a block's spans to the facts row of each trace; of recorded traces as well.
+    ("facts_rows", facts_rows),
+    ("facts_rows_shop", facts_rows),
+    ("facts_rows_hotel", facts_rows),
+];
+
+fn facts_rows(input: &Input) {
+    black_box(spanwise_store::block::Sorted::of(&input.batches).rows());
+}
+
+/// A path over recorded traces, and where they are.
+const RECORDED: [(&str, &str); 2] = [
+    ("facts_rows_shop", "../../examples/shop/recorded/ill.json.gz"),
+    ("facts_rows_hotel", "tests/data/hotel-reservation.jsonl.gz"),
 ];
 
 fn compressed(input: &Input, encoding: Encoding) -> &'static [Bytes] {
@@ -101,6 +116,18 @@ fn compressed(input: &Input, encoding: Encoding) -> &'static [Bytes] {
     static GZIP: std::sync::OnceLock<Vec<Bytes>> = std::sync::OnceLock::new();
     let cell = if encoding == Encoding::Zstd { &ZSTD } else { &GZIP };
     cell.get_or_init(|| input.raw.iter().filter_map(|raw| deflate(encoding, None, raw).ok()).collect())
+}
+
+fn made() -> (Vec<Bytes>, Vec<Batch>) {
+    let mut workload = Workload::new(1, 1_700_000_000_000_000_000, 1_000_000);
+    let raw: Vec<Bytes> = workload.requests(SPANS).into_iter().map(|request| request.bytes.into()).collect();
+    let batches = raw.iter().filter_map(|raw| Batch::from_trusted(raw.clone()).ok()).collect();
+    (raw, batches)
+}
+
+fn recorded(path: &str) -> Vec<Batch> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    import(&std::fs::read(path).expect("recorded traces").into()).batches
 }
 
 fn main() {
@@ -111,16 +138,18 @@ fn main() {
         println!("{}", PATHS.map(|(name, _)| name).join("\n"));
         return;
     };
-    let mut workload = Workload::new(1, 1_700_000_000_000_000_000, 1_000_000);
-    let raw: Vec<Bytes> = workload.requests(SPANS).into_iter().map(|request| request.bytes.into()).collect();
-    let batches: Vec<Batch> = raw.iter().filter_map(|raw| Batch::from_trusted(raw.clone()).ok()).collect();
+    let (raw, batches) = match RECORDED.iter().find(|(of, _)| *of == name) {
+        Some((_, path)) => (Vec::new(), recorded(path)),
+        None => made(),
+    };
     let traces = match name.as_str() {
         "critical_path" | "trace_row" => {
             concat(&batches).iter().flat_map(split_by_trace).map(|batch| decode_trace(&[batch])).collect()
         }
         _ => Vec::new(),
     };
-    let input = Input { raw, batches, traces, spans: workload.totals.spans };
+    let spans = batches.iter().map(|batch| batch.len_spans() as u64).sum();
+    let input = Input { raw, batches, traces, spans };
     let began = Instant::now();
     for _ in 0..turns {
         turn(&input);

@@ -54,7 +54,7 @@ fn shop(id: u8, start: u64, state: &str) -> Trace {
 }
 
 fn add(minutes: &mut Minutes, names: &mut Names, trace: &Trace, sign: Sign) {
-    let analysis = Analysis::of(trace, names);
+    let mut analysis = Analysis::of(trace, names);
     let shape = analysis.shape(names);
     minutes.add_trace(&analysis, names, shape, sign);
 }

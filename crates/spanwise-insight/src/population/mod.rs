@@ -14,7 +14,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use crate::row::{Name, Names, Operation, TraceRow, trace_row};
+use crate::row::{Name, Names, Operation, RowReader, TraceRow, trace_row};
 use crate::thresholds;
 use spanwise_model::Trace;
 
@@ -87,6 +87,7 @@ pub fn entry_minute(row: &TraceRow) -> EntryMinute {
 /// Collects rows.
 pub struct Population {
     names: Names,
+    reader: RowReader,
     rows: Vec<TraceRow>,
     traces: usize,
     spans: u64,
@@ -126,8 +127,8 @@ struct View<'a> {
 impl Population {
     /// With another bound than [`MOST_TRACES`].
     pub fn with_bound(most: usize) -> Self {
-        let (names, rows, thinned, totals) = Default::default();
-        Self { names, rows, traces: 0, spans: 0, left_out: 0, most: most.max(1), thinned, totals }
+        let (names, reader, rows, thinned, totals) = Default::default();
+        Self { names, reader, rows, traces: 0, spans: 0, left_out: 0, most: most.max(1), thinned, totals }
     }
 
     /// Of these traces, rows below the level do not come.
@@ -187,7 +188,7 @@ impl Population {
         if draw(&id) & self.left_out != 0 {
             return;
         }
-        self.rows.extend(trace_row(trace, &mut self.names));
+        self.rows.extend(self.reader.row(trace, &mut self.names));
         self.keep_bound();
     }
 
@@ -335,7 +336,10 @@ impl<'a> View<'a> {
 
     fn not_enough_data(&self) -> Vec<NotEnoughData> {
         let mut missing = Vec::new();
-        for (entry, rows) in &self.entries {
+        // Numbers of names are those of whoever made them.
+        let mut entries: Vec<_> = self.entries.iter().collect();
+        entries.sort_by_key(|(entry, _)| (self.text(entry.service), self.text(entry.operation)));
+        for (entry, rows) in entries {
             for (kind, need) in KINDS.iter().filter(|(_, need)| rows.len() < *need) {
                 missing.push(NotEnoughData {
                     kind,

@@ -5,6 +5,10 @@ use std::io::Write as _;
 use spanwise_sim::score::{KINDS, Score, WORLD_TRACES, worlds};
 use spanwise_sim::{Dirt, World, WorldSpec, otlp};
 
+/// The program's own: what an analysis costs is printed.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let is_shown = arguments.iter().any(|argument| argument == "--show");

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 use spanwise_insight::analysis::Analysis;
 use spanwise_insight::names::{Key, Names};
-use spanwise_insight::row::{AttributeKey, AttributeSet, TraceRow};
+use spanwise_insight::row::{AttributeKey, AttributeSet, ResourceAttributes, TraceRow};
 use spanwise_insight::view::{Process, Scalar, SpanTexts, SpanView};
 use spanwise_model::{SpanKind, StatusCode, TraceId};
 use spanwise_wire::view::{self, ValueView};
@@ -18,9 +18,24 @@ pub struct SpanReader<'a> {
     texts: SpanTexts<'a>,
     keys: ByKey<Key>,
     attribute_keys: ByKey<AttributeKey>,
+    resources: Vec<KnownResource<'a>>,
     /// By address and length, which are found without looking at the bytes.
-    by_address: FxHashMap<(usize, usize), (Process, Option<f64>)>,
-    by_content: FxHashMap<&'a [u8], (Process, Option<f64>)>,
+    by_address: FxHashMap<(usize, usize), usize>,
+    by_content: FxHashMap<&'a [u8], usize>,
+    /// Traces whose attributes were added.
+    traces: u64,
+}
+
+/// What is told from a resource once.
+struct KnownResource<'a> {
+    bytes: &'a [u8],
+    process: Process,
+    /// With which probability tail sampling kept its traces, if not all.
+    kept_with: Option<f64>,
+    /// Told when they are first asked for.
+    attributes: Option<ResourceAttributes>,
+    /// The last trace that has them.
+    trace: u64,
 }
 
 impl<'a> SpanReader<'a> {
@@ -33,7 +48,9 @@ impl<'a> SpanReader<'a> {
         analysis: &mut Analysis,
         names: &mut Names,
     ) {
-        let (process, kept_with) = self.process(scanned.piece.resource, names);
+        let number = self.resource(scanned.piece.resource, names);
+        let known = self.resources.get(number);
+        let (process, kept_with) = known.map(|known| (known.process, known.kept_with)).unwrap_or_default();
         let kind = SpanKind::from_wire(span.kind.into());
         self.texts.begin(kind);
         self.texts.set_name(scanned.name);
@@ -67,36 +84,45 @@ impl<'a> SpanReader<'a> {
     ) where
         'a: 's,
     {
-        let mut last_resource: &[u8] = &[];
+        self.traces += 1;
         for span in spans {
             for attribute in span.attributes {
                 let make = |key| set.key(std::str::from_utf8(key).unwrap_or_default(), names);
                 let key = self.attribute_keys.of(attribute, scanner, make);
-                set.add_known(key, scalar(attribute.value()), names);
-            }
-            let resource = span.piece.resource;
-            if !std::ptr::eq(last_resource, resource) && last_resource != resource {
-                for attribute in view::resource_attributes(resource) {
-                    set.add(attribute.key, scalar(attribute.value), names);
+                if !key.is_ignored() {
+                    set.add_known(key, scalar(attribute.value()), names);
                 }
             }
-            last_resource = resource;
+            let number = self.resource(span.piece.resource, names);
+            if let Some(known) = self.resources.get_mut(number)
+                && known.trace != self.traces
+            {
+                known.trace = self.traces;
+                let of_resource = known.attributes.get_or_insert_with(|| {
+                    let attributes = view::resource_attributes(known.bytes);
+                    set.of_resource(attributes.map(|attribute| (attribute.key, scalar(attribute.value))), names)
+                });
+                set.add_resource(of_resource);
+            }
         }
     }
 
-    /// The process of a resource, and with which probability tail sampling kept its traces, if not all.
-    fn process(&mut self, resource: &'a [u8], names: &mut Names) -> (Process, Option<f64>) {
-        let address = (resource.as_ptr() as usize, resource.len());
-        if let Some(process) = self.by_address.get(&address) {
-            return *process;
+    /// The number of a resource.
+    fn resource(&mut self, bytes: &'a [u8], names: &mut Names) -> usize {
+        let address = (bytes.as_ptr() as usize, bytes.len());
+        if let Some(number) = self.by_address.get(&address) {
+            return *number;
         }
-        let process = *self.by_content.entry(resource).or_insert_with(|| {
-            let attributes = view::resource_attributes(resource);
+        let resources = &mut self.resources;
+        let number = *self.by_content.entry(bytes).or_insert_with(|| {
+            let attributes = view::resource_attributes(bytes);
             let process = Process::of(attributes.map(|attribute| (attribute.key, scalar(attribute.value))), names);
-            (process, kept::probability(resource))
+            let kept_with = kept::probability(bytes);
+            resources.push(KnownResource { bytes, process, kept_with, attributes: None, trace: 0 });
+            resources.len() - 1
         });
-        self.by_address.insert(address, process);
-        process
+        self.by_address.insert(address, number);
+        number
     }
 }
 

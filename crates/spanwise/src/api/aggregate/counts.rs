@@ -148,7 +148,7 @@ pub mod tests {
     pub fn counted(traces: &[Trace], window: Window) -> Counts {
         let (mut names, mut minutes) = (Names::default(), Minutes::new(Bounds::ANSWER));
         for trace in traces {
-            let analysis = Analysis::of(trace, &mut names);
+            let mut analysis = Analysis::of(trace, &mut names);
             let shape = analysis.shape(&names);
             minutes.add_trace(&analysis, &mut names, shape, Sign::Add);
         }

@@ -12,7 +12,10 @@
 //! | 2 | number of sections |
 //! | 12 each | length on disk, length inflated, CRC-32C of what is on disk |
 //! | 4 | CRC-32C of all before |
-//! | | the sections, zstd: spine, superseded, structures, what all traces show, thinning, then names and rows of each level |
+//! | | the sections, zstd: spine, superseded, what traces show, which of it each trace shows, thinning; then of each level names, structures and rows |
+//!
+//! A name or a structure stands at the highest level of a row that has it. Files with fewer sections, as they were written
+//! before, have all structures in the third, and what traces show and which of it each shows in the fourth.
 //!
 //! Of an entry point that has more than its share of a minute's traces only those from some level on have a row
 //! ([`Thinning`]); what the others show is kept of all.
@@ -37,16 +40,27 @@ use spanwise_wire::encode::put_varint;
 
 use crate::block::BlockError;
 use codec::{Reader, Section, put_block};
-use row::{each_name, put_numbers, put_structure, read_row};
+use row::{each_name, put_attributes, put_numbers, put_structure, read_attributes, read_row};
 
 const MAGIC: &[u8; 8] = b"SPWNFCT1";
 const LEVELS: usize = MOST_LEVELS as usize + 1;
-/// Spine, superseded, structures, what all traces show, thinning; then names and rows of each level.
+const SPINE: usize = 0;
+const SUPERSEDED: usize = 1;
+const SHOWN: usize = 2;
+const SHOWS: usize = 3;
+const THINNING: usize = 4;
+/// Then the sections of each level.
 const FIRST_LEVEL: usize = 5;
-const SECTIONS: usize = FIRST_LEVEL + 2 * LEVELS;
+const SECTIONS: usize = FIRST_LEVEL + 3 * LEVELS;
+/// Of files as they were written before.
+const FEWER_SECTIONS: usize = FIRST_LEVEL + 2 * LEVELS;
 const ENTRY_BYTES: usize = 12;
 const TABLE: usize = 12;
-const HEADER_BYTES: usize = TABLE + SECTIONS * ENTRY_BYTES + 4;
+const HEADER_BYTES: usize = header_bytes(SECTIONS);
+
+const fn header_bytes(sections: usize) -> usize {
+    TABLE + sections * ENTRY_BYTES + 4
+}
 
 /// Kinds of findings that one trace can show, by their bit in a row.
 pub const KINDS: [&str; 4] = ["n_plus_one", "fan_out", "retry_storm", "hidden_error"];
@@ -149,7 +163,7 @@ impl FactsBuilder {
     /// # Errors
     /// When it cannot be compressed.
     pub fn finish(mut self) -> Result<Vec<u8>, BlockError> {
-        let mut names = NameLevels::of(&self.names);
+        let mut names = Highest::new(self.names.texts().len());
         let mut thinning = Vec::new();
         self.thinning.settle();
         for ((entry, minute), lowest) in self.thinning.thinned() {
@@ -160,8 +174,8 @@ impl FactsBuilder {
             put_varint(&mut thinning, minute);
             put_varint(&mut thinning, lowest.into());
         }
-        let mut structures: FxHashMap<Vec<u8>, u64> = FxHashMap::default();
-        let mut ordered = Vec::new();
+        let mut structures: FxHashMap<Vec<u8>, u32> = FxHashMap::default();
+        let mut of_structures = Highest::new(0);
         let mut buffer = Vec::new();
         let mut groups: [Group; LEVELS] = Default::default();
         for (place, shown, row) in &self.rows {
@@ -172,84 +186,91 @@ impl FactsBuilder {
             put_varint(&mut buffer, (*shown).into());
             put_structure(&mut buffer, row);
             each_name(row, &mut |name| names.mark(name, level));
+            let next = structures.len() as u32;
             let structure = match structures.get(&buffer) {
                 Some(known) => *known,
                 None => {
-                    let number = structures.len() as u64;
-                    put_block(&mut ordered, &buffer);
-                    structures.insert(buffer.clone(), number);
-                    number
+                    structures.insert(buffer.clone(), next);
+                    next
                 }
             };
+            of_structures.mark(structure, level);
             put_varint(&mut group.places, u64::from(place - group.last_place));
             group.last_place = *place;
-            put_varint(&mut group.structures, structure);
+            put_varint(&mut group.structures, structure.into());
             let start = self.starts.get(*place as usize).copied().unwrap_or_default();
             put_varint(&mut group.times, row.start_unix_nano.wrapping_sub(start));
             put_varint(&mut group.times, row.duration_ns);
             put_weight(&mut group.times, row.weight);
             put_numbers(&mut group.numbers, row);
-            put_varint(&mut group.attributes, row.attributes.len() as u64);
-            let mut last = 0;
-            for (key, value) in &row.attributes {
-                put_varint(&mut group.attributes, u64::from(key - last));
-                put_varint(&mut group.attributes, (*value).into());
-                last = *key;
-                [*key, *value].iter().for_each(|name| names.mark(*name, level));
-            }
+            put_attributes(&mut group.attributes, row);
+            row.attributes.iter().flat_map(|(key, value)| [key, value]).for_each(|name| names.mark(*name, level));
         }
         let mut spine = self.suffixes;
         let earliest = self.starts.iter().copied().min().unwrap_or(0);
         put_varint(&mut spine, earliest);
         self.starts.iter().for_each(|start| put_varint(&mut spine, start - earliest));
         spine.extend_from_slice(&self.spans);
-        let mut shows = Vec::new();
-        put_varint(&mut shows, self.ordered.len() as u64);
+        let mut shown = Vec::new();
+        put_varint(&mut shown, self.ordered.len() as u64);
         for (kinds, shape) in &self.ordered {
-            shows.push(*kinds);
-            shows.extend_from_slice(&shape.to_le_bytes());
+            shown.push(*kinds);
+            shown.extend_from_slice(&shape.to_le_bytes());
         }
+        let mut shows = Vec::new();
         self.shows.iter().for_each(|number| put_varint(&mut shows, (*number).into()));
-        let mut sections = vec![spine, std::mem::take(&mut self.superseded), ordered, shows, thinning];
-        for (names, group) in names.sections().into_iter().zip(groups) {
+        let mut sections = vec![spine, std::mem::take(&mut self.superseded), shown, shows, thinning];
+        let mut ordered: Vec<&[u8]> = vec![&[]; structures.len()];
+        for (structure, number) in &structures {
+            if let Some(place) = ordered.get_mut(*number as usize) {
+                *place = structure;
+            }
+        }
+        let names = names.sections(self.names.texts().map(str::as_bytes));
+        let structures = of_structures.sections(ordered.into_iter());
+        for ((names, structures), group) in names.into_iter().zip(structures).zip(groups) {
             let mut rows = Vec::new();
             if !group.places.is_empty() {
                 let columns = [&group.places, &group.structures, &group.times, &group.numbers, &group.attributes];
                 columns.into_iter().for_each(|column| put_block(&mut rows, column));
             }
-            sections.extend([names, rows]);
+            sections.extend([names, structures, rows]);
         }
         put_file(&sections).map_err(BlockError::Write)
     }
 }
 
-/// Names by the highest level of a row that has them.
-struct NameLevels<'a> {
-    names: &'a Names,
-    /// One more than the level.
+/// Numbered things by the highest level of a row that has them.
+struct Highest {
+    /// One more than the level; 0 where no row has it.
     levels: Vec<u8>,
 }
 
-impl<'a> NameLevels<'a> {
-    fn of(names: &'a Names) -> Self {
-        Self { names, levels: vec![0; names.texts().len()] }
+impl Highest {
+    fn new(count: usize) -> Self {
+        Self { levels: vec![0; count] }
     }
 
-    fn mark(&mut self, name: Name, level: u32) {
-        if let Some(highest) = self.levels.get_mut(name as usize) {
+    fn mark(&mut self, number: u32, level: u32) {
+        let number = number as usize;
+        if self.levels.len() <= number {
+            self.levels.resize(number + 1, 0);
+        }
+        if let Some(highest) = self.levels.get_mut(number) {
             *highest = (*highest).max(level as u8 + 1);
         }
     }
 
-    fn sections(&self) -> Vec<Vec<u8>> {
+    /// Of each level: numbers, each less the one before, with their bytes.
+    fn sections<'b>(&self, things: impl Iterator<Item = &'b [u8]>) -> Vec<Vec<u8>> {
         let mut sections = vec![(0, Vec::new()); LEVELS];
-        for (number, (text, level)) in self.names.texts().zip(&self.levels).enumerate() {
+        for (number, (bytes, level)) in things.zip(&self.levels).enumerate() {
             let Some((last, section)) = usize::from(*level).checked_sub(1).and_then(|level| sections.get_mut(level))
             else {
                 continue;
             };
             put_varint(section, (number - *last) as u64);
-            put_block(section, text.as_bytes());
+            put_block(section, bytes);
             *last = number;
         }
         sections.into_iter().map(|(_, section)| section).collect()
@@ -320,7 +341,7 @@ impl FactsFile {
         };
         let (version, count) = (number(8), number(10));
         let end = TABLE + count * ENTRY_BYTES;
-        let is_ours = version == ROW_VERSION as usize && count == SECTIONS;
+        let is_ours = version == ROW_VERSION as usize && (count == SECTIONS || count == FEWER_SECTIONS);
         let mut whole = header.clone();
         if end + 4 > whole.len() {
             whole.resize(end + 4, 0);
@@ -333,8 +354,8 @@ impl FactsFile {
         if !is_ours {
             return Ok(None);
         }
-        let mut sections = Vec::with_capacity(SECTIONS);
-        let mut offset = HEADER_BYTES as u64;
+        let mut sections = Vec::with_capacity(count);
+        let mut offset = header_bytes(count) as u64;
         for entry in content.get(TABLE..).unwrap_or_default().chunks_exact(ENTRY_BYTES) {
             let number = |at: usize| {
                 entry.get(at..at + 4).map_or(0, |bytes| bytes.iter().rev().fold(0, |n, byte| n << 8 | u32::from(*byte)))
@@ -346,7 +367,7 @@ impl FactsFile {
             return Err(corrupt("too short"));
         }
         let mut facts = Self { block: block.to_owned(), file, sections, superseded: Vec::new() };
-        let superseded = facts.section(1)?;
+        let superseded = facts.section(SUPERSEDED)?;
         let mut reader = Reader(&superseded);
         while !reader.0.is_empty() {
             let entry = || -> Option<(String, TraceId)> {
@@ -377,7 +398,7 @@ impl FactsFile {
     /// # Errors
     /// When it is damaged.
     pub fn spine(&self, prefixes: &[u64]) -> Result<Spine, BlockError> {
-        let bytes = self.section(0)?;
+        let bytes = self.section(SPINE)?;
         let read = || -> Option<Spine> {
             let mut reader = Reader(&bytes);
             let suffixes = reader.bytes(prefixes.len().checked_mul(8)?)?;
@@ -411,24 +432,41 @@ impl FactsFile {
         thin: &mut dyn FnMut(EntryMinute, u32),
         visit: &mut dyn FnMut(TraceRow),
     ) -> Result<(), BlockError> {
-        let structures = self.section(2)?;
-        let structures = blocks(&structures).ok_or_else(|| self.corrupt("structures"))?;
-        let shows = self.section(3)?;
-        let shown = read_shown(&mut Reader(&shows)).ok_or_else(|| self.corrupt("what traces show"))?;
+        let [of_names, of_structures, of_rows] = self.sections_of_levels(lowest);
+        let of_structures = of_structures.map(|number| self.section(number)).collect::<Result<Vec<_>, _>>()?;
+        let mut structures: Vec<&[u8]> = Vec::new();
+        for section in &of_structures {
+            read_structures(section, self.is_by_level(), &mut structures).ok_or_else(|| self.corrupt("structures"))?;
+        }
+        let shown = self.section(if self.is_by_level() { SHOWN } else { SHOWS })?;
+        let shown = read_shown(&mut Reader(&shown)).ok_or_else(|| self.corrupt("what traces show"))?;
         // Names of a level are used by rows of that level and of lower ones.
         let mut known: Vec<Name> = Vec::new();
-        for level in lowest as usize..LEVELS {
-            let section = self.section(FIRST_LEVEL + 2 * level)?;
-            read_names(&section, &mut known, names).ok_or_else(|| self.corrupt("names"))?;
+        for number in of_names {
+            read_names(&self.section(number)?, &mut known, names).ok_or_else(|| self.corrupt("names"))?;
         }
-        let section = self.section(4)?;
+        let section = self.section(THINNING)?;
         read_thinning(&section, &known, thin).ok_or_else(|| self.corrupt("thinning"))?;
-        for level in lowest as usize..LEVELS {
-            let section = self.section(FIRST_LEVEL + 2 * level + 1)?;
-            read_group(&section, &structures, &shown, &known, spine, is_wanted, visit)
+        for number in of_rows {
+            read_group(&self.section(number)?, &structures, &shown, &known, spine, is_wanted, visit)
                 .ok_or_else(|| self.corrupt("rows"))?;
         }
         Ok(())
+    }
+
+    fn is_by_level(&self) -> bool {
+        self.sections.len() == SECTIONS
+    }
+
+    /// Numbers of the sections with names, structures and rows of this level and above.
+    fn sections_of_levels(&self, lowest: u32) -> [std::iter::StepBy<std::ops::Range<usize>>; 3] {
+        let of_level = if self.is_by_level() { 3 } else { 2 };
+        let first = FIRST_LEVEL + of_level * (lowest as usize).min(LEVELS);
+        let from = |place: usize| (first + place..self.sections.len()).step_by(of_level);
+        match self.is_by_level() {
+            true => [from(0), from(1), from(2)],
+            false => [from(0), (SHOWN..SHOWN + 1).step_by(1), from(1)],
+        }
     }
 
     /// Places in the index of the traces that show what passes: kinds of findings, as bits of [`KINDS`], and the
@@ -446,10 +484,11 @@ impl FactsFile {
     /// # Errors
     /// When it is damaged.
     pub fn marked_places(&self, mark: &dyn Fn(u8, u64) -> Option<u32>) -> Result<Vec<(u32, u32)>, BlockError> {
-        let bytes = self.section(3)?;
+        let bytes = self.section(SHOWS)?;
+        let table = if self.is_by_level() { self.section(SHOWN)? } else { Vec::new() };
         let read = || -> Option<Vec<(u32, u32)>> {
             let mut reader = Reader(&bytes);
-            let shown = read_shown(&mut reader)?;
+            let shown = if self.is_by_level() { read_shown(&mut Reader(&table))? } else { read_shown(&mut reader)? };
             let mut marks = vec![None];
             marks.extend(shown.into_iter().map(|(kinds, shape)| mark(kinds, shape)));
             let mut found = Vec::new();
@@ -469,13 +508,23 @@ fn read_shown(reader: &mut Reader<'_>) -> Option<Vec<Shown>> {
     (0..count).map(|_| Some((*reader.bytes(1)?.first()?, u64::from_le_bytes(reader.array()?)))).collect()
 }
 
-fn blocks(bytes: &[u8]) -> Option<Vec<&[u8]>> {
-    let mut reader = Reader(bytes);
-    let mut found = Vec::new();
+/// More structures than any block has.
+const MOST_STRUCTURES: usize = 1 << 24;
+
+fn read_structures<'b>(section: &'b [u8], has_numbers: bool, known: &mut Vec<&'b [u8]>) -> Option<()> {
+    let mut reader = Reader(section);
+    let mut number = 0usize;
     while !reader.0.is_empty() {
-        found.push(reader.block()?.0);
+        number = match has_numbers {
+            true => number.checked_add(reader.usize()?).filter(|number| *number < MOST_STRUCTURES)?,
+            false => known.len(),
+        };
+        if known.len() <= number {
+            known.resize(number + 1, &[]);
+        }
+        *known.get_mut(number)? = reader.block()?.0;
     }
-    Some(found)
+    Some(())
 }
 
 /// Stands for a name that was not read.
@@ -532,18 +581,7 @@ fn read_group(
         let (late, duration_ns, weight) = (times.varint()?, times.varint()?, read_weight(&mut times)?);
         let mut row = read_row(structure, &mut numbers, &name)?;
         let is_wanted = is_wanted(place);
-        let count = attributes.count()?;
-        if is_wanted {
-            row.attributes.reserve_exact(count);
-        }
-        let mut key = 0u32;
-        for _ in 0..count {
-            key = key.checked_add(attributes.u32()?)?;
-            let value = attributes.u32()?;
-            if is_wanted {
-                row.attributes.push((name(key), name(value)));
-            }
-        }
+        row.attributes = read_attributes(&mut attributes, is_wanted, &name)?;
         if is_wanted {
             row.trace_id = *spine.ids.get(place)?;
             row.start_unix_nano = spine.starts.get(place)?.wrapping_add(late);

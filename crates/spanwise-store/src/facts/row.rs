@@ -118,6 +118,36 @@ pub fn put_numbers(out: &mut Vec<u8>, row: &TraceRow) {
     branches(row).iter().for_each(|(_, ns)| put_varint(out, rounded(*ns)));
 }
 
+/// Keys and values of attributes, in order of keys.
+pub fn put_attributes(out: &mut Vec<u8>, row: &TraceRow) {
+    put_varint(out, row.attributes.len() as u64);
+    let mut last = 0;
+    for (key, value) in &row.attributes {
+        put_varint(out, u64::from(key - last));
+        put_varint(out, (*value).into());
+        last = *key;
+    }
+}
+
+/// What [`put_attributes`] put; nothing when it is not wanted, and then only read over.
+pub fn read_attributes(
+    reader: &mut Reader<'_>,
+    is_wanted: bool,
+    name: &dyn Fn(Name) -> Name,
+) -> Option<Vec<(Name, Name)>> {
+    let count = reader.count()?;
+    let mut attributes = Vec::with_capacity(if is_wanted { count } else { 0 });
+    let mut key = 0u32;
+    for _ in 0..count {
+        key = key.checked_add(reader.u32()?)?;
+        let value = reader.u32()?;
+        if is_wanted {
+            attributes.push((name(key), name(value)));
+        }
+    }
+    Some(attributes)
+}
+
 /// Puts a row together again; ids, times, shape and attributes of the trace itself are left to the caller. `name` tells
 /// what a number of the file means to the caller.
 pub fn read_row(mut structure: Reader<'_>, numbers: &mut Reader<'_>, name: &dyn Fn(Name) -> Name) -> Option<TraceRow> {

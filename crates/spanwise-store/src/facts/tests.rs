@@ -230,3 +230,63 @@ fn damage_is_noticed_and_leads_to_no_panic() {
         assert!(read(&file[..at]).is_err(), "cut at {at}");
     }
 }
+
+#[test]
+fn files_with_fewer_sections_stay_readable() {
+    let dir = std::path::Path::new("tests/golden/format-6");
+    let block = std::fs::read_dir(dir.join("blocks")).unwrap().next().unwrap().unwrap().path();
+    let copy = tempfile::tempdir().unwrap();
+    for from in [dir.join("manifest"), dir.join("wal")].into_iter().chain([block.clone()]) {
+        let to = copy.path().join(from.strip_prefix(dir).unwrap());
+        std::fs::create_dir_all(&to).unwrap();
+        for file in std::fs::read_dir(from).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+    let facts = FactsFile::open(&RealDisk, &block.join("facts.bin"), "x").unwrap().unwrap();
+    assert_eq!(facts.sections.len(), FEWER_SECTIONS);
+    let snapshot = open(copy.path()).snapshot();
+    let (_, reader) = &snapshot.blocks[0];
+    let spine = facts.spine(reader.index().prefixes()).unwrap();
+    let (mut names, mut read) = (Names::default(), Vec::new());
+    facts.rows(0, &spine, &mut names, &|_| true, &mut |_, _| {}, &mut |row| read.push(row)).unwrap();
+    assert_eq!(read.len(), spine.ids.len());
+    for row in read {
+        let batch = reader.trace(&row.trace_id).unwrap().unwrap();
+        let made = rounded(row_of(&batch, row.trace_id, &mut names).unwrap());
+        assert_eq!((row.shape, row.spans, row.duration_ns), (made.shape, made.spans, made.duration_ns));
+        assert_eq!((row.entry, &row.branches, &row.peers), (made.entry, &made.branches, &made.peers));
+    }
+    assert_eq!(facts.places(&|_, _| true).unwrap().len(), spine.ids.len());
+}
+
+#[test]
+fn who_looks_at_high_levels_gets_the_same_rows() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let all: Vec<_> = (0..TRACES).flat_map(spans).collect();
+    runtime.block_on(store.append(batch(&all))).unwrap();
+    store.cut(runtime.handle()).unwrap();
+    let snapshot = store.snapshot();
+    let reader = &snapshot.blocks[0].1;
+    let facts = reader.facts().unwrap();
+    assert_eq!(facts.sections.len(), SECTIONS);
+    let spine = facts.spine(reader.index().prefixes()).unwrap();
+    let mut names = Names::default();
+    let mut rows = |lowest: u32| {
+        let mut read = Vec::new();
+        facts.rows(lowest, &spine, &mut names, &|_| true, &mut |_, _| {}, &mut |row| read.push(row)).unwrap();
+        read.sort_by_key(|row| row.trace_id);
+        read.into_iter().map(|row| format!("{row:?}")).collect::<Vec<_>>()
+    };
+    let whole = rows(0);
+    assert_eq!(whole.len() as u64, TRACES);
+    for lowest in 1..=MOST_LEVELS {
+        let ids: Vec<String> = spine.ids.iter().filter(|id| level(id) >= lowest).map(|id| format!("{id:?}")).collect();
+        let expected: Vec<&String> =
+            whole.iter().filter(|row| ids.iter().any(|id| row.contains(id.as_str()))).collect();
+        assert_eq!(rows(lowest).iter().collect::<Vec<_>>(), expected, "{lowest}");
+    }
+}

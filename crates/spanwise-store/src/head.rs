@@ -1,6 +1,7 @@
 //! The newest spans, in memory: also in the log, and visible to every query.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -11,13 +12,25 @@ use spanwise_model::TraceId;
 use spanwise_wire::{Batch, select};
 
 use crate::catalogue::Catalogue;
+use crate::facts::live::LiveRows;
 
 /// Spans that no block holds yet. Grows until it is cut; a cut head never changes again.
-#[derive(Default)]
 pub struct Head {
+    /// No other head of this process has it.
+    number: u64,
     inner: Mutex<Inner>,
+    /// Made on demand: see [`crate::facts::live`].
+    pub(crate) rows: Mutex<LiveRows>,
     /// Made on demand: see [`crate::sketches::window`].
     pub(crate) sketched: Mutex<Sketched>,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let (inner, rows, sketched) = Default::default();
+        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), inner, rows, sketched }
+    }
 }
 
 /// What the first batches of a head add to the counts of minutes.
@@ -96,6 +109,15 @@ impl Head {
                 select(&batch, &places)
             })
             .collect()
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// How many of its batches have spans of a trace: it only grows, and when it does not, nothing came.
+    pub(crate) fn batches_of(&self, id: &TraceId) -> u32 {
+        self.inner.lock().by_trace.get(id).map_or(0, |places| places.len() as u32)
     }
 
     /// Marks the ids that it has spans of.

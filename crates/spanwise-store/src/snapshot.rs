@@ -23,7 +23,8 @@ pub struct Snapshot {
     pub(crate) blocks: Arc<Vec<(BlockMeta, Arc<BlockReader>)>>,
 }
 
-const DAY: u64 = 86_400_000_000_000;
+/// How far the spans of one trace may lie from each other for all of them to be found by a window.
+pub(crate) const DAY: u64 = 86_400_000_000_000;
 
 type TraceItem = Result<(TraceId, Batch), BlockError>;
 type TraceStream<'a> = Box<dyn Iterator<Item = TraceItem> + 'a>;

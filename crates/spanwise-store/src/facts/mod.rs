@@ -21,6 +21,7 @@
 //! ([`Thinning`]); what the others show is kept of all.
 
 pub mod codec;
+pub(crate) mod live;
 pub mod read;
 pub mod row;
 pub mod shapes;

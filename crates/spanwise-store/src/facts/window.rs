@@ -5,10 +5,12 @@ use rustc_hash::FxHashSet;
 use spanwise_insight::population::{EntryMinute, MINUTE_NS, MOST_LEVELS, Population, level};
 use spanwise_model::TraceId;
 
+use super::live::{Asked, add_heads};
 use super::read::row_of;
 use super::{FactsFile, Spine, rounded};
 use crate::block::{BlockError, BlockReader};
-use crate::snapshot::{Part, Snapshot};
+use crate::head::Head;
+use crate::snapshot::{DAY, Part, Snapshot};
 
 /// A block with facts, what of it lies in the window, and its place among the blocks.
 struct Stored<'a> {
@@ -33,9 +35,14 @@ pub fn collect(
     let with_facts: Vec<(&BlockReader, &FactsFile)> =
         blocks.iter().filter_map(|block| Some((*block, block.facts()?))).collect();
     // Traces of which some part has no stored row: their rows are made of all parts, and count alone.
-    let mut live: FxHashSet<TraceId> = FxHashSet::default();
+    let is_near =
+        |(low, high): (u64, u64)| high.saturating_add(DAY) >= from_unix_nano && low <= to_unix_nano.saturating_add(DAY);
+    let is_meant = |head: &Head| head.starts().is_some_and(is_near);
+    let asked = Asked { snapshot, window: window.clone() };
+    let Some(of_heads) = add_heads(&asked, &is_meant, population, is_over)? else { return Ok(false) };
+    let mut live = of_heads.in_blocks;
     let is_live = |part: &Part<'_>| match part {
-        Part::Head(_) => true,
+        Part::Head(_) => false,
         Part::Block(block) => block.facts().is_none(),
     };
     for (number, item) in snapshot.traces_in_parts(from_unix_nano, to_unix_nano, is_live)?.enumerate() {
@@ -44,6 +51,9 @@ pub fn collect(
         }
         let mut batch = item?;
         let Some(id) = batch.spans().first().map(|span| span.trace_id) else { continue };
+        if of_heads.all.contains(&id) {
+            continue;
+        }
         if with_facts.iter().any(|(block, _)| block.first_row(&id).is_some()) {
             live.insert(id);
             batch = snapshot.trace(&id)?.unwrap_or(batch);

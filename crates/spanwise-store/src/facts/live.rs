@@ -1,0 +1,415 @@
+//! Rows of traces of which no block has all: made of all that is known of them, and kept beside the head until more comes.
+//!
+//! A kept row is that of the bytes it was made of, and says what these were: of how many of the head's batches, of which
+//! other heads and blocks. A question that finds the same takes it as it is, otherwise it makes the trace's row anew, so
+//! that a second question costs what came since the first. Rows are kept as they are in `facts.bin`, some hundred bytes
+//! each, and no more of them than there is room for: the others are made anew each time. They go with their head.
+
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+use std::sync::Arc;
+
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+use spanwise_insight::population::Population;
+use spanwise_insight::row::{Name, Names, TraceRow};
+use spanwise_model::TraceId;
+
+use super::codec::Reader;
+use super::read::row_of;
+use super::row::{put_attributes, put_numbers, put_structure, read_attributes, read_row};
+use crate::block::BlockError;
+use crate::head::Head;
+use crate::snapshot::Snapshot;
+
+/// What the rows of a head take at most, with their names.
+const MOST_BYTES: usize = 32 << 20;
+/// Beside its bytes: the entry, its place in the table, and what allocators add.
+const BYTES_EACH: usize = 160;
+/// Traces for which a head's rows are held against other questions.
+const TRACES: usize = 64;
+
+/// Rows of a head, with names of their own.
+pub(crate) struct LiveRows {
+    names: Names,
+    kept: FxHashMap<TraceId, Kept>,
+    structures: FxHashSet<Arc<[u8]>>,
+    /// Of rows and structures.
+    bytes: usize,
+    most_bytes: usize,
+    /// Those of the last question.
+    blocks: Vec<String>,
+    /// How often other blocks were there than the time before.
+    changes: u32,
+    #[cfg(test)]
+    pub made: usize,
+}
+
+impl Default for LiveRows {
+    fn default() -> Self {
+        Self::with_bound(MOST_BYTES)
+    }
+}
+
+/// What is known of a trace: where, and how much of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Known {
+    /// Batches of the head that have spans of it.
+    batches: u32,
+    /// What else has: 0 for nothing.
+    heads: u64,
+    blocks: u64,
+}
+
+struct Kept {
+    known: Known,
+    /// When the blocks were looked at.
+    changes: u32,
+    /// The earliest start of a span, and how many there are.
+    start_unix_nano: u64,
+    spans: u32,
+    row: Option<KeptRow>,
+}
+
+struct KeptRow {
+    start_unix_nano: u64,
+    duration_ns: u64,
+    weight: f64,
+    shape: u64,
+    structure: Arc<[u8]>,
+    /// Numbers, then attributes.
+    numbers: Box<[u8]>,
+}
+
+/// A trace, and its row if it has one and is meant.
+struct Live {
+    start_unix_nano: u64,
+    spans: u32,
+    row: Option<TraceRow>,
+    /// Some block has spans of it.
+    is_in_block: bool,
+}
+
+impl LiveRows {
+    pub fn with_bound(most_bytes: usize) -> Self {
+        let (names, kept, structures, bytes, blocks, changes) = Default::default();
+        Self {
+            names,
+            kept,
+            structures,
+            bytes,
+            most_bytes,
+            blocks,
+            changes,
+            #[cfg(test)]
+            made: 0,
+        }
+    }
+
+    /// What it takes.
+    pub fn bytes(&self) -> usize {
+        self.bytes + self.names.bytes()
+    }
+
+    fn look_at(&mut self, snapshot: &Snapshot) {
+        let ids = || snapshot.blocks.iter().map(|(meta, _)| &meta.id);
+        if !self.blocks.iter().eq(ids()) {
+            self.blocks = ids().cloned().collect();
+            self.changes = self.changes.wrapping_add(1);
+        }
+    }
+
+    /// What is known of a trace now. Asked before the spans are read: what comes in between is found the next time.
+    fn known(&self, snapshot: &Snapshot, head: &Arc<Head>, id: &TraceId) -> Known {
+        let mut heads = FxBuildHasher.build_hasher();
+        let mut has_others = false;
+        for other in snapshot.heads.iter().filter(|other| !Arc::ptr_eq(other, head)) {
+            let batches = other.batches_of(id);
+            if batches > 0 {
+                (other.number(), batches).hash(&mut heads);
+                has_others = true;
+            }
+        }
+        let heads = if has_others { heads.finish() | 1 } else { 0 };
+        let kept = self.kept.get(id).filter(|kept| kept.changes == self.changes);
+        let blocks = kept.map_or_else(|| of_blocks(snapshot, id), |kept| kept.known.blocks);
+        Known { batches: head.batches_of(id), heads, blocks }
+    }
+
+    /// The trace's row, unless it began outside of the window, with the names of `population`, whose numbers `numbers` has
+    /// by those of here.
+    fn row(
+        &mut self,
+        asked: &Asked<'_>,
+        head: &Arc<Head>,
+        id: &TraceId,
+        names: &mut Names,
+        numbers: &mut Vec<Name>,
+    ) -> Result<Option<Live>, BlockError> {
+        let known = self.known(asked.snapshot, head, id);
+        let is_in_block = known.blocks != 0;
+        if self.kept.get(id).is_none_or(|kept| kept.known != known) {
+            if let Some(before) = self.kept.remove(id) {
+                self.bytes -= before.bytes();
+            }
+            let Some(batch) = asked.snapshot.trace(id)? else { return Ok(None) };
+            #[cfg(test)]
+            {
+                self.made += 1;
+            }
+            let start_unix_nano = batch.spans().iter().map(|span| span.start_unix_nano).min().unwrap_or(0);
+            let spans = batch.len_spans() as u32;
+            if self.bytes() >= self.most_bytes {
+                let row = row_of(&batch, *id, names).map(super::rounded);
+                return Ok(Some(Live { start_unix_nano, spans, row, is_in_block }));
+            }
+            let row = row_of(&batch, *id, &mut self.names).map(|row| self.keep(&row));
+            let kept = Kept { known, changes: self.changes, start_unix_nano, spans, row };
+            self.bytes += kept.bytes();
+            self.kept.insert(*id, kept);
+        }
+        let Some(kept) = self.kept.get_mut(id) else { return Ok(None) };
+        kept.changes = self.changes;
+        let (start_unix_nano, spans) = (kept.start_unix_nano, kept.spans);
+        let first = numbers.len();
+        numbers.extend(self.names.texts().skip(first).map(|text| names.number(text)));
+        let row = kept.row.as_ref().filter(|_| asked.window.contains(&start_unix_nano));
+        let row = row.and_then(|row| row.read(*id, spans, numbers));
+        Ok(Some(Live { start_unix_nano, spans, row, is_in_block }))
+    }
+
+    fn keep(&mut self, row: &TraceRow) -> KeptRow {
+        let (mut structure, mut numbers) = (Vec::new(), Vec::new());
+        put_structure(&mut structure, row);
+        put_numbers(&mut numbers, row);
+        put_attributes(&mut numbers, row);
+        let structure = match self.structures.get(&*structure) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let structure: Arc<[u8]> = structure.into();
+                self.bytes += structure.len() + BYTES_EACH;
+                self.structures.insert(Arc::clone(&structure));
+                structure
+            }
+        };
+        KeptRow {
+            start_unix_nano: row.start_unix_nano,
+            duration_ns: row.duration_ns,
+            weight: row.weight,
+            shape: row.shape,
+            structure,
+            numbers: numbers.into(),
+        }
+    }
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        BYTES_EACH + self.row.as_ref().map_or(0, |row| row.numbers.len())
+    }
+}
+
+impl KeptRow {
+    /// With other numbers for its names.
+    fn read(&self, trace_id: TraceId, spans: u32, numbers: &[Name]) -> Option<TraceRow> {
+        let name = |name: Name| numbers.get(name as usize).copied().unwrap_or_default();
+        let mut reader = Reader(&self.numbers);
+        let row = read_row(Reader(&self.structure), &mut reader, &name)?;
+        let attributes = read_attributes(&mut reader, true, &name)?;
+        let Self { start_unix_nano, duration_ns, weight, shape, .. } = *self;
+        Some(TraceRow { trace_id, start_unix_nano, duration_ns, spans, weight, shape, attributes, ..row })
+    }
+}
+
+/// Which blocks have spans of the trace: 0 for none.
+fn of_blocks(snapshot: &Snapshot, id: &TraceId) -> u64 {
+    let mut hasher = FxBuildHasher.build_hasher();
+    let mut has_any = false;
+    for (meta, _) in snapshot.blocks.iter().filter(|(_, block)| block.first_row(id).is_some()) {
+        meta.id.hash(&mut hasher);
+        has_any = true;
+    }
+    if has_any { hasher.finish() | 1 } else { 0 }
+}
+
+/// Which traces are meant: those that began in a window.
+pub(crate) struct Asked<'a> {
+    pub snapshot: &'a Snapshot,
+    pub window: std::ops::RangeInclusive<u64>,
+}
+
+/// The traces of heads.
+#[derive(Default)]
+pub(crate) struct OfHeads {
+    pub all: FxHashSet<TraceId>,
+    /// Those that blocks have spans of as well.
+    pub in_blocks: FxHashSet<TraceId>,
+}
+
+/// Adds the rows of traces that heads have spans of; heads that are not meant are left out. `None` when `is_over` said so
+/// before the end.
+///
+/// # Errors
+/// When a block cannot be read.
+pub(crate) fn add_heads(
+    asked: &Asked<'_>,
+    is_meant: &dyn Fn(&Head) -> bool,
+    population: &mut Population,
+    is_over: &dyn Fn() -> bool,
+) -> Result<Option<OfHeads>, BlockError> {
+    let mut found = OfHeads::default();
+    // Each trace is the business of the newest head that has it.
+    for head in asked.snapshot.heads.iter().rev().filter(|head| is_meant(head)) {
+        let mut ids = head.trace_ids();
+        ids.retain(|id| found.all.insert(*id));
+        let mut numbers = Vec::new();
+        for ids in ids.chunks(TRACES) {
+            if is_over() {
+                return Ok(None);
+            }
+            let mut rows = head.rows.lock();
+            rows.look_at(asked.snapshot);
+            for id in ids {
+                let Some(live) = rows.row(asked, head, id, population.names_mut(), &mut numbers)? else { continue };
+                if live.is_in_block {
+                    found.in_blocks.insert(*id);
+                }
+                if asked.window.contains(&live.start_unix_nano) {
+                    population.count(1, live.spans.into());
+                    live.row.into_iter().for_each(|row| population.add_row(row));
+                }
+            }
+        }
+    }
+    Ok(Some(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::rounded;
+    use crate::facts::tests::{batch, id, open, spans};
+    use crate::facts::window::collect;
+    use proptest::prelude::*;
+    use spanwise_insight::population::Insights;
+    use spanwise_journal::Position;
+    use spanwise_wire::Batch;
+
+    const TRACES: u64 = 60;
+
+    fn asked(snapshot: &Snapshot) -> Insights {
+        let mut population = Population::default();
+        assert!(collect(snapshot, 0, u64::MAX, &mut population, &|| false).unwrap());
+        population.finish()
+    }
+
+    /// The same of rows that are all made now.
+    fn fresh(snapshot: &Snapshot) -> Insights {
+        let mut population = Population::default();
+        for number in 0..TRACES {
+            let Some(batch) = snapshot.trace(&id(number)).unwrap() else { continue };
+            population.count(1, batch.len_spans() as u64);
+            let row = row_of(&batch, id(number), population.names_mut());
+            row.into_iter().for_each(|row| population.add_row(rounded(row)));
+        }
+        population.finish()
+    }
+
+    fn insert(head: &Head, batch: Batch) {
+        head.insert(batch, Position::default(), 0);
+    }
+
+    fn heads(heads: &[&Arc<Head>]) -> Snapshot {
+        Snapshot { heads: heads.iter().map(|head| Arc::clone(head)).collect(), blocks: Arc::default() }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_kept_is_what_would_be_made_now(
+            order in Just((0..TRACES).flat_map(spans).collect::<Vec<_>>()).prop_shuffle(),
+            steps in proptest::collection::vec((1usize..120, 0u8..4), 4..10),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let store = open(dir.path());
+            let mut rest = &order[..];
+            for (count, what) in steps.into_iter().chain([(usize::MAX, 0)]) {
+                let (now, later) = rest.split_at(count.min(rest.len()));
+                rest = later;
+                if !now.is_empty() {
+                    runtime.block_on(store.append(batch(now))).unwrap();
+                }
+                match what {
+                    0 | 1 => {}
+                    2 => store.cut(runtime.handle()).unwrap(),
+                    _ => {
+                        store.cut(runtime.handle()).unwrap();
+                        store.maintain(runtime.handle()).unwrap();
+                    }
+                }
+                let snapshot = store.snapshot();
+                let expected = fresh(&snapshot);
+                prop_assert_eq!(&asked(&snapshot), &expected);
+                prop_assert_eq!(&asked(&snapshot), &expected, "a second time");
+            }
+            prop_assert!(!fresh(&store.snapshot()).findings.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_question_makes_the_rows_of_what_came_since_the_last_one() {
+        let (old, new) = (Arc::new(Head::default()), Arc::new(Head::default()));
+        let made = || old.rows.lock().made + new.rows.lock().made;
+        let last_span = |number: u64| batch(&spans(number)[8..]);
+        (0..40).for_each(|number| insert(&old, batch(&spans(number)[..8])));
+        let snapshot = heads(&[&old]);
+        let first = asked(&snapshot);
+        assert_eq!((made(), first.traces, first.spans), (40, 40, 320));
+        assert_eq!((asked(&snapshot), made()), (first.clone(), 40));
+        // The last call of a trace comes late, and its error with it.
+        insert(&old, last_span(3));
+        let second = asked(&snapshot);
+        assert_eq!((made(), second.spans), (41, 321));
+        assert_eq!((&second, &asked(&snapshot), made()), (&fresh(&snapshot), &second, 41));
+        // Others come to the next head: it takes over, and what it does not have stays where it is.
+        (20..40).for_each(|number| insert(&new, last_span(number)));
+        let snapshot = heads(&[&old, &new]);
+        let third = asked(&snapshot);
+        assert_eq!((made(), third.spans), (61, 341));
+        assert_eq!((&third, &asked(&snapshot), made()), (&fresh(&snapshot), &third, 61));
+        assert_ne!(first.findings, third.findings);
+        // More for the old head of what the new one has.
+        insert(&old, batch(&spans(30)[..1]));
+        assert_eq!((asked(&snapshot), made()), (third, 62));
+    }
+
+    #[test]
+    fn there_is_a_bound_beyond_which_rows_are_made_each_time() {
+        let head = Arc::new(Head::default());
+        (0..TRACES).for_each(|number| insert(&head, batch(&spans(number))));
+        let snapshot = heads(&[&head]);
+        let expected = asked(&snapshot);
+        let whole = head.rows.lock().bytes();
+        let most = whole / 2;
+        *head.rows.lock() = LiveRows::with_bound(most);
+        for turn in 1..=3 {
+            assert_eq!(asked(&snapshot), expected);
+            let rows = head.rows.lock();
+            let made_anew = TRACES as usize - rows.kept.len();
+            assert_eq!(rows.made, TRACES as usize + (turn - 1) * made_anew);
+            assert!(made_anew > 10 && rows.kept.len() > 10, "{made_anew}");
+            // The last row that found room may take some more.
+            assert!(rows.bytes() < most + 4096, "{} of {most}", rows.bytes());
+        }
+        // A row for which there is no room any more goes.
+        let kept = head.rows.lock().kept.len();
+        let of_trace = (0..TRACES).find(|number| head.rows.lock().kept.contains_key(&id(*number))).unwrap();
+        let mut late = spans(of_trace).remove(1);
+        late.1.span_id = vec![9; 8];
+        late.1.name = "x".repeat(8192);
+        insert(&head, batch(&[late]));
+        assert_eq!(asked(&snapshot), fresh(&snapshot));
+        let rows = head.rows.lock();
+        assert!(rows.kept.len() <= kept && rows.bytes() < most + 16_384, "{}", rows.bytes());
+    }
+}

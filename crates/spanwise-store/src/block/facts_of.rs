@@ -4,12 +4,13 @@ use spanwise_insight::analysis::Analysis;
 pub(super) use spanwise_insight::facts::SpanTimes;
 use spanwise_insight::minutes::{Bounds, Minutes, Sign};
 use spanwise_insight::names::Names;
-use spanwise_insight::row::AttributeSet;
-use spanwise_wire::Batch;
+use spanwise_insight::row::{AttributeSet, TraceRow};
+use spanwise_model::TraceId;
+use spanwise_wire::{Batch, SpanRef};
 
 use super::BlockError;
 use super::sketches_of::{gather, take_away};
-use super::write::{Elsewhere, Row, scan, sorted, whole_traces};
+use super::write::{Elsewhere, Row, drop_duplicates, scan, sorted, sorted_of, whole_traces};
 use crate::facts::FactsBuilder;
 use crate::facts::read::SpanReader;
 use crate::merge::merge;
@@ -87,28 +88,11 @@ impl<'a> Sorted<'a> {
 
     /// Makes the facts row of each trace from its spans' bytes, one after the other, and forgets it; how many there are.
     pub fn rows(&self) -> usize {
-        let (mut scanner, mut scanned, mut reader) = (Scanner::default(), Scanned::default(), SpanReader::default());
-        let (mut analysis, mut names, mut set) = (Analysis::default(), Names::default(), AttributeSet::of_row());
         let mut made = 0;
-        for rows in whole_traces(&self.0) {
-            scan(rows, &mut scanner, &mut scanned);
-            let mut first = 0;
-            for rows in rows.chunk_by(|a, b| a.span.trace_id == b.span.trace_id) {
-                let places = first..first + rows.len();
-                first = places.end;
-                let Some(id) = rows.first().map(|row| row.span.trace_id) else { continue };
-                analysis.begin(id);
-                for (row, span) in rows.iter().zip(scanned.iter(places.clone())) {
-                    reader.add(row.span, &span, &scanner, &mut analysis, &mut names);
-                }
-                analysis.finish();
-                let Some(outline) = analysis.outline(&mut names) else { continue };
-                let Some(mut row) = analysis.row(outline, &mut names) else { continue };
-                reader.add_attributes(scanned.iter(places), &scanner, &mut set, &mut names);
-                row.attributes = set.take();
-                made += usize::from(std::hint::black_box(row).spans > 0);
-            }
-        }
+        each_row(&self.0, &mut Names::default(), &mut |trace, _| {
+            made += usize::from(std::hint::black_box(trace.row).is_some());
+            true
+        });
         made
     }
 
@@ -139,6 +123,59 @@ impl<'a> Sorted<'a> {
             facts.take(rows, &scanned, &scanner, &mut times)?;
         }
         Ok(facts)
+    }
+}
+
+/// A trace that was read, and its facts row if it has one.
+pub(crate) struct MadeRow {
+    pub id: TraceId,
+    /// The earliest start of a span.
+    pub start_unix_nano: u64,
+    pub spans: u32,
+    pub row: Option<TraceRow>,
+}
+
+/// Makes the facts rows of all traces in these batches that are wanted and lie nowhere else, in order of trace id, until
+/// `visit` has enough. Traces with spans alike in ids, kind and start are left out: of them all bytes decide.
+pub(crate) fn rows_of(
+    batches: &[Batch],
+    is_wanted: &dyn Fn(&TraceId) -> bool,
+    names: &mut Names,
+    visit: &mut dyn FnMut(MadeRow, &Names) -> bool,
+) {
+    let mut rows = sorted_of(batches, is_wanted);
+    drop_duplicates(&mut rows);
+    each_row(&rows, names, visit);
+}
+
+fn each_row(rows: &[Row<'_>], names: &mut Names, visit: &mut dyn FnMut(MadeRow, &Names) -> bool) {
+    let (mut scanner, mut scanned, mut reader) = (Scanner::default(), Scanned::default(), SpanReader::default());
+    let (mut analysis, mut set) = (Analysis::default(), AttributeSet::of_row());
+    for rows in whole_traces(rows) {
+        scan(rows, &mut scanner, &mut scanned);
+        let mut first = 0;
+        for rows in rows.chunk_by(|a, b| a.span.trace_id == b.span.trace_id) {
+            let places = first..first + rows.len();
+            first = places.end;
+            let Some(SpanRef { trace_id, start_unix_nano, .. }) = rows.first().map(|row| *row.span) else { continue };
+            if !rows.is_sorted_by(is_before) {
+                continue;
+            }
+            analysis.begin(trace_id);
+            for (row, span) in rows.iter().zip(scanned.iter(places.clone())) {
+                reader.add(row.span, &span, &scanner, &mut analysis, names);
+            }
+            analysis.finish();
+            let outline = analysis.outline(names);
+            let mut row = outline.and_then(|outline| analysis.row(outline, names));
+            if let Some(row) = &mut row {
+                reader.add_attributes(scanned.iter(places), &scanner, &mut set, names);
+                row.attributes = set.take();
+            }
+            if !visit(MadeRow { id: trace_id, start_unix_nano, spans: rows.len() as u32, row }, names) {
+                return;
+            }
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod sketches_of;
 mod write;
 
 pub use facts_of::Sorted;
+pub(crate) use facts_of::rows_of;
 pub use index::TraceIndex;
 pub use narrow::{Order, Step};
 pub use read::BlockReader;

@@ -233,10 +233,15 @@ fn write_columns(
 
 /// All spans, in order of trace id, start, span id, kind.
 pub(super) fn sorted(batches: &[Batch]) -> Vec<Row<'_>> {
+    sorted_of(batches, &|_| true)
+}
+
+/// The same of some traces.
+pub(super) fn sorted_of<'a>(batches: &'a [Batch], is_wanted: &dyn Fn(&TraceId) -> bool) -> Vec<Row<'a>> {
     // By the first half of the trace id, which nearly always tells traces apart, without following references.
     let mut order: Vec<(u64, u32, u32)> = Vec::with_capacity(batches.iter().map(Batch::len_spans).sum());
     for (number, batch) in batches.iter().enumerate() {
-        let spans = batch.spans().iter().enumerate();
+        let spans = batch.spans().iter().enumerate().filter(|(_, span)| is_wanted(&span.trace_id));
         order.extend(spans.map(|(place, span)| (index::prefix(&span.trace_id), number as u32, place as u32)));
     }
     order.sort_unstable();

@@ -16,7 +16,7 @@ use spanwise_model::TraceId;
 use super::codec::Reader;
 use super::read::row_of;
 use super::row::{put_attributes, put_numbers, put_structure, read_attributes, read_row};
-use crate::block::BlockError;
+use crate::block::{BlockError, rows_of};
 use crate::head::Head;
 use crate::snapshot::Snapshot;
 
@@ -24,8 +24,10 @@ use crate::snapshot::Snapshot;
 const MOST_BYTES: usize = 32 << 20;
 /// Beside its bytes: the entry, its place in the table, and what allocators add.
 const BYTES_EACH: usize = 160;
-/// Traces for which a head's rows are held against other questions.
-const TRACES: usize = 64;
+/// Traces for which a head's rows are held against other questions: some 50 ms.
+const TRACES: usize = 4096;
+/// To look at all spans of a head costs as much as to fetch one trace for each so many.
+const SPANS_A_TRACE: u64 = 1000;
 
 /// Rows of a head, with names of their own.
 pub(crate) struct LiveRows {
@@ -134,6 +136,47 @@ impl LiveRows {
         Known { batches: head.batches_of(id), heads, blocks }
     }
 
+    /// Makes the rows of traces that lie in this head alone in one pass over its spans, where there are enough of them.
+    fn make_many(&mut self, snapshot: &Snapshot, head: &Arc<Head>, ids: &[TraceId]) {
+        let mut wanted: FxHashMap<TraceId, Known> = FxHashMap::default();
+        for id in ids {
+            let known = self.known(snapshot, head, id);
+            if (known.heads, known.blocks) == (0, 0) && self.kept.get(id).is_none_or(|kept| kept.known != known) {
+                wanted.insert(*id, known);
+            }
+        }
+        if wanted.len() as u64 * SPANS_A_TRACE < head.spans().max(1) {
+            return;
+        }
+        let mut names = std::mem::take(&mut self.names);
+        rows_of(&head.batches(), &|id| wanted.contains_key(id), &mut names, &mut |trace, names| {
+            self.forget(&trace.id);
+            let has_room = self.bytes + names.bytes() < self.most_bytes;
+            if let (Some(known), true) = (wanted.get(&trace.id), has_room) {
+                self.insert(trace.id, *known, (trace.start_unix_nano, trace.spans), trace.row.as_ref());
+            }
+            has_room
+        });
+        self.names = names;
+    }
+
+    fn forget(&mut self, id: &TraceId) {
+        if let Some(before) = self.kept.remove(id) {
+            self.bytes -= before.bytes();
+        }
+    }
+
+    fn insert(&mut self, id: TraceId, known: Known, (start_unix_nano, spans): (u64, u32), row: Option<&TraceRow>) {
+        #[cfg(test)]
+        {
+            self.made += 1;
+        }
+        let row = row.map(|row| self.keep(row));
+        let kept = Kept { known, changes: self.changes, start_unix_nano, spans, row };
+        self.bytes += kept.bytes();
+        self.kept.insert(id, kept);
+    }
+
     /// The trace's row, unless it began outside of the window, with the names of `population`, whose numbers `numbers` has
     /// by those of here.
     fn row(
@@ -147,24 +190,20 @@ impl LiveRows {
         let known = self.known(asked.snapshot, head, id);
         let is_in_block = known.blocks != 0;
         if self.kept.get(id).is_none_or(|kept| kept.known != known) {
-            if let Some(before) = self.kept.remove(id) {
-                self.bytes -= before.bytes();
-            }
+            self.forget(id);
             let Some(batch) = asked.snapshot.trace(id)? else { return Ok(None) };
-            #[cfg(test)]
-            {
-                self.made += 1;
-            }
             let start_unix_nano = batch.spans().iter().map(|span| span.start_unix_nano).min().unwrap_or(0);
             let spans = batch.len_spans() as u32;
             if self.bytes() >= self.most_bytes {
+                #[cfg(test)]
+                {
+                    self.made += 1;
+                }
                 let row = row_of(&batch, *id, names).map(super::rounded);
                 return Ok(Some(Live { start_unix_nano, spans, row, is_in_block }));
             }
-            let row = row_of(&batch, *id, &mut self.names).map(|row| self.keep(&row));
-            let kept = Kept { known, changes: self.changes, start_unix_nano, spans, row };
-            self.bytes += kept.bytes();
-            self.kept.insert(*id, kept);
+            let row = row_of(&batch, *id, &mut self.names);
+            self.insert(*id, known, (start_unix_nano, spans), row.as_ref());
         }
         let Some(kept) = self.kept.get_mut(id) else { return Ok(None) };
         kept.changes = self.changes;
@@ -267,7 +306,11 @@ pub(crate) fn add_heads(
             }
             let mut rows = head.rows.lock();
             rows.look_at(asked.snapshot);
-            for id in ids {
+            rows.make_many(asked.snapshot, head, ids);
+            for (number, id) in ids.iter().enumerate() {
+                if number % 64 == 63 && is_over() {
+                    return Ok(None);
+                }
                 let Some(live) = rows.row(asked, head, id, population.names_mut(), &mut numbers)? else { continue };
                 if live.is_in_block {
                     found.in_blocks.insert(*id);

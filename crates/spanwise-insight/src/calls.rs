@@ -312,7 +312,8 @@ fn has_page_parameter(url: &str) -> bool {
         "continue",
         "since_id",
     ];
-    let query = url.rsplit_once('?').map_or(url, |(_, query)| query);
+    let mark = url.bytes().rposition(|byte| byte == b'?');
+    let query = mark.map_or(url, |mark| url.get(mark + 1..).unwrap_or_default());
     // Most URLs have none at all.
     if query.len() > 11 && !query.bytes().any(|byte| matches!(byte, b'=' | b'&')) {
         return false;

@@ -81,13 +81,14 @@ fn is_id(text: &str) -> bool {
     if digits == 0 && text.len() != 36 {
         return false;
     }
-    let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let is_word = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_' || byte == b'=');
+    let is_hex = || text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_word =
+        || text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_' || byte == b'=');
     !text.is_empty()
         && (digits == text.len()
             || is_uuid(text)
-            || (is_hex && text.len() >= 8 && digits > 0)
-            || (is_word && text.len() >= 20 && digits >= 3))
+            || (text.len() >= 8 && digits > 0 && is_hex())
+            || (text.len() >= 20 && digits >= 3 && is_word()))
 }
 
 fn is_uuid(text: &str) -> bool {
@@ -108,14 +109,14 @@ fn fold_pieces(text: &str, out: &mut String) {
         out.push_str(text);
         return;
     }
-    for piece in text.split_inclusive([':', '-', '_', '.', ',', '#', '=', '(', ')', '[', ']']) {
-        let body = piece.trim_end_matches([':', '-', '_', '.', ',', '#', '=', '(', ')', '[', ']']);
-        if is_id(body) {
-            out.push_str(ID);
-            out.push_str(&piece[body.len()..]);
-        } else {
-            out.push_str(piece);
-        }
+    let is_divider =
+        |byte: u8| matches!(byte, b':' | b'-' | b'_' | b'.' | b',' | b'#' | b'=' | b'(' | b')' | b'[' | b']');
+    let mut rest = text;
+    while !rest.is_empty() {
+        let piece = until(rest, is_divider);
+        out.push_str(if is_id(piece) { ID } else { piece });
+        out.push_str(rest.get(piece.len()..piece.len() + 1).unwrap_or_default());
+        rest = rest.get(piece.len() + 1..).unwrap_or_default();
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use spanwise_journal::Position;
 use spanwise_model::{SpanId, TraceId};
-use spanwise_wire::{Batch, rebuild};
+use spanwise_wire::{Batch, SpanRef, rebuild};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -159,13 +159,10 @@ impl Shard {
         for number in spans {
             let place = WaitingTraces::place(held, *number);
             let span = batch.spans()[*number as usize];
-            match self.traces.get(&span.trace_id) {
-                None => match self.decided.get(&span.trace_id) {
+            if !self.traces.join(place, &span) {
+                match self.decided.get(&span.trace_id) {
                     Some((decision, is_cached)) => self.place_late(place, &decision, is_cached, position, now),
-                    None => self.begin(span.trace_id, place, now),
-                },
-                Some(_) => {
-                    self.traces.add(place, now);
+                    None => self.begin(&span, place, now),
                 }
             }
             self.look_closer(span.trace_id, span.parent_span_id, now);
@@ -184,7 +181,7 @@ impl Shard {
         }
     }
 
-    fn begin(&mut self, trace_id: TraceId, place: Place, now: Instant) {
+    fn begin(&mut self, span: &SpanRef, place: Place, now: Instant) {
         while self.traces.len() + self.decided.len() >= self.num_traces {
             if let Some(forgotten) = self.decided.forget_oldest() {
                 self.parts.metrics.removal_age.record(self.epoch.seconds_since(forgotten.arrived, now));
@@ -195,10 +192,9 @@ impl Shard {
             self.parts.metrics.early_by_count.add(1);
             self.decide(oldest, now);
         }
-        if let Some(number) = self.traces.add(place, now) {
-            self.parts.metrics.new_traces.add(1);
-            self.due.push_back((now + self.wait, trace_id, number));
-        }
+        let number = self.traces.begin(place, span, now);
+        self.parts.metrics.new_traces.add(1);
+        self.due.push_back((now + self.wait, span.trace_id, number));
     }
 
     /// Whether the span just added makes its trace due sooner.

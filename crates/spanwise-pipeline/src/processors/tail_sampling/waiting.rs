@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 use spanwise_journal::Ticket;
 use spanwise_model::TraceId;
-use spanwise_wire::{Batch, Piece};
+use spanwise_wire::{Batch, Piece, SpanRef};
 use tokio::time::Instant;
 
 use super::policy::SpanView;
@@ -108,13 +108,17 @@ impl WaitingTraces {
         self.batches.insert(Held { batch, kept, bytes, waiting: 0 }) as u32
     }
 
-    /// Room for the spans of a batch and for those of their traces that are new. The table is larger than any cache:
-    /// looked up in one tight loop, the misses overlap; where each span is placed they would follow one another.
+    /// Room for the spans of a batch and for those of their traces that are new. Table and chains are larger than any
+    /// cache: looked up in one tight loop, the misses overlap; where each span is placed they would follow one another.
     pub fn make_room(&mut self, batch: &Batch, spans: &[u32]) {
-        let is_new = |number: &&u32| {
-            batch.spans().get(**number as usize).is_some_and(|span| !self.traces.contains_key(&span.trace_id))
-        };
-        let new = spans.iter().filter(is_new).count();
+        let (mut new, mut touched) = (0, 0);
+        for span in spans.iter().filter_map(|number| batch.spans().get(*number as usize)) {
+            match self.traces.get(&span.trace_id) {
+                Some(trace) => touched ^= self.links[trace.last as usize].next,
+                None => new += 1,
+            }
+        }
+        std::hint::black_box(touched);
         self.traces.reserve(new);
         self.links.reserve(spans.len());
     }
@@ -165,27 +169,25 @@ impl WaitingTraces {
         self.batches[place.batch()].kept.as_ref().map(|kept| &kept.ticket)
     }
 
-    /// Adds a span to its trace. `Some` with the trace's number when it is a new one.
-    pub fn add(&mut self, place: Place, now: Instant) -> Option<u64> {
-        let held = &mut self.batches[place.batch()];
-        held.waiting += 1;
-        let span = held.batch.spans()[place.span as usize];
+    /// Adds a span to its trace, if that waits.
+    pub fn join(&mut self, place: Place, span: &SpanRef) -> bool {
+        let Some(trace) = self.traces.get_mut(&span.trace_id) else { return false };
         let link = self.links.insert(Link { place, next: NO_LINK }) as u32;
-        match self.traces.get_mut(&span.trace_id) {
-            Some(trace) => {
-                self.links[trace.last as usize].next = link;
-                trace.last = link;
-                trace.bytes += u64::from(span.len);
-                None
-            }
-            None => {
-                self.next_number += 1;
-                let number = self.next_number;
-                let bytes = u64::from(span.len);
-                self.traces.insert(span.trace_id, Waiting { arrived: now, number, bytes, first: link, last: link });
-                Some(number)
-            }
-        }
+        self.links[trace.last as usize].next = link;
+        trace.last = link;
+        trace.bytes += u64::from(span.len);
+        self.batches[place.batch()].waiting += 1;
+        true
+    }
+
+    /// Adds the first span of a trace that does not wait yet. Answers the trace's number.
+    pub fn begin(&mut self, place: Place, span: &SpanRef, now: Instant) -> u64 {
+        let link = self.links.insert(Link { place, next: NO_LINK }) as u32;
+        self.next_number += 1;
+        let (number, bytes) = (self.next_number, u64::from(span.len));
+        self.traces.insert(span.trace_id, Waiting { arrived: now, number, bytes, first: link, last: link });
+        self.batches[place.batch()].waiting += 1;
+        number
     }
 
     /// Takes a trace out: when it came, and where its spans lie, in the order they came. They stay readable until

@@ -1,8 +1,9 @@
 //! The tree of a trace's spans, whatever came: missing parents, several roots, repeated ids, cycles.
 
+use std::cmp::Reverse;
 use std::ops::Index;
 
-use spanwise_model::Trace;
+use spanwise_model::{SpanKind, Trace};
 
 use crate::view::{SpanView, views};
 
@@ -67,11 +68,9 @@ impl Tree {
         self.by_id.clear();
         self.by_id.extend(spans.iter().enumerate().map(|(place, span)| (span.span_id, place)));
         self.by_id.sort_unstable();
+        let shares_ids = self.by_id.windows(2).any(|pair| pair[0].0 == pair[1].0);
         for (place, span) in spans.iter().enumerate() {
-            let parent = match span.parent_id {
-                Some(id) => choose_parent(spans, &self.by_id, id, place),
-                None => None,
-            };
+            let parent = choose_parent(spans, &self.by_id, shares_ids, place);
             self.parent.push(parent);
             self.orphan.push(span.parent_id.is_some() && parent.is_none());
         }
@@ -178,22 +177,39 @@ impl Tree {
 /// Spans of one id that are looked at for a parent: two share one in Zipkin, more only by mistake.
 const SHARING: usize = 16;
 
-/// Of several spans with the parent's id (Zipkin shares ids between client and server) the first that contains the
-/// child in time, else the first. A span is never its own parent.
-fn choose_parent(spans: &[SpanView], by_id: &[(u64, usize)], id: u64, child: usize) -> Option<usize> {
-    let start = spans[child].start_unix_nano;
-    let from = by_id.partition_point(|(other, _)| *other < id);
-    let same = by_id.get(from..).unwrap_or_default().iter().take_while(|(other, _)| *other == id);
-    let mut candidates = same.map(|(_, place)| *place).filter(|place| *place != child).take(SHARING);
-    let first = candidates.next()?;
-    let contains = |place: &usize| {
-        let span = &spans[*place];
-        span.start_unix_nano <= start && start <= span.end_unix_nano
+/// Of several spans with the parent's id (Zipkin shares ids between client and server) the server's half, if it runs when
+/// the child starts, else whichever runs then, else the server's half. A server's span hangs on the client's half of its
+/// own id. In which order spans came does not matter. A span is never its own parent.
+fn choose_parent(spans: &[SpanView], by_id: &[(u64, usize)], shares_ids: bool, child: usize) -> Option<usize> {
+    let span = &spans[child];
+    let of = |id: u64| {
+        let from = by_id.partition_point(|(other, _)| *other < id);
+        let same = by_id.get(from..).unwrap_or_default().iter().take_while(move |(other, _)| *other == id);
+        same.map(|(_, place)| *place).filter(move |place| *place != child).take(SHARING)
     };
-    if contains(&first) {
-        return Some(first);
+    if shares_ids && span.kind == SpanKind::Server {
+        let is_other_half = |place: &usize| {
+            let other = &spans[*place];
+            other.kind == SpanKind::Client
+                && (other.parent_id == span.parent_id || other.parent_id == Some(span.span_id))
+        };
+        let halves = of(span.span_id).filter(is_other_half);
+        if let Some(half) = halves.min_by_key(|place| (spans[*place].start_unix_nano, spans[*place].end_unix_nano)) {
+            return Some(half);
+        }
     }
-    Some(candidates.find(contains).unwrap_or(first))
+    let mut candidates = of(span.parent_id?);
+    let first = candidates.next()?;
+    let rank = |place: &usize| {
+        let other = &spans[*place];
+        let (start, end) = (other.start_unix_nano, other.end_unix_nano);
+        let runs = start <= span.start_unix_nano && span.start_unix_nano <= end;
+        (runs, other.kind == SpanKind::Server, start, Reverse(end))
+    };
+    match candidates.next() {
+        None => Some(first),
+        Some(second) => [first, second].into_iter().chain(candidates).max_by_key(rank),
+    }
 }
 
 #[cfg(test)]
@@ -225,6 +241,51 @@ pub(crate) mod tests {
         assert_eq!(tree.roots, [0, 2]);
         assert_eq!(tree.orphan, [false, false, true]);
         assert_eq!(tree.single_root(), Some(0));
+    }
+
+    /// As Zipkin's clients send them: `(id, parent id or 0, kind, start, end)`.
+    #[test]
+    fn halves_that_share_an_id_hang_together_in_whatever_order_they_come() {
+        use SpanKind::{Client, Internal, Server};
+        let spans = [
+            (1, 0, Client, 0, 100),
+            (1, 0, Server, 10, 90),
+            (2, 1, Client, 20, 50),
+            // Its clock is ahead.
+            (2, 1, Server, 60, 80),
+            (3, 2, Internal, 65, 70),
+            // While only the client's half runs.
+            (4, 2, Internal, 21, 22),
+            // After both: what the server left behind.
+            (5, 2, Internal, 95, 99),
+        ];
+        let expected = [None, Some(0), Some(1), Some(2), Some(3), Some(2), Some(3)];
+        for turn in 0..spans.len() {
+            for is_reversed in [false, true] {
+                let mut order: Vec<usize> = (0..spans.len()).map(|place| (place + turn) % spans.len()).collect();
+                if is_reversed {
+                    order.reverse();
+                }
+                let mut trace = trace(
+                    &order
+                        .iter()
+                        .map(|at| {
+                            let (id, parent, _, start, end) = spans[*at];
+                            (id, parent, start, end)
+                        })
+                        .collect::<Vec<_>>(),
+                );
+                for (span, at) in trace.spans.iter_mut().zip(&order) {
+                    span.span.kind = spans[*at].2;
+                }
+                let tree = Tree::of(&trace);
+                for (place, at) in order.iter().enumerate() {
+                    let parent = tree.parent[place].map(|parent| order[parent]);
+                    assert_eq!(parent, expected[*at], "span {at} of order {order:?}");
+                }
+                assert_eq!(tree.orphan, [false; 7]);
+            }
+        }
     }
 
     #[test]

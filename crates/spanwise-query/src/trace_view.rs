@@ -7,7 +7,7 @@ use spanwise_insight::population::findings_of_row;
 use spanwise_insight::row::Names;
 use spanwise_insight::weight::{SpanSays, TraceWeight, is_rate_key, of_probability, of_trace_state, rate_of};
 use spanwise_insight::{Tree, trace_facts};
-use spanwise_model::{Span, Trace, TraceSpan};
+use spanwise_model::{Span, SpanKind, Trace, TraceSpan};
 use spanwise_store::facts::read::row_of;
 use spanwise_wire::view::{Fields, ValueView};
 use spanwise_wire::{Batch, Piece, decode_trace, kept, view};
@@ -161,6 +161,7 @@ impl Shape {
                 parent_span_id: (!span.parent_span_id.is_zero()).then_some(span.parent_span_id),
                 start_unix_nano: span.start_unix_nano,
                 end_unix_nano: span.end_unix_nano,
+                kind: SpanKind::ALL.get(usize::from(span.kind)).copied().unwrap_or_default(),
                 ..Span::default()
             },
         });

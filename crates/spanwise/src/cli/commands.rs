@@ -1,7 +1,7 @@
 //! The commands that end by themselves.
 
 use std::io::{Read as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -105,14 +105,49 @@ impl Target {
     }
 }
 
-pub fn import(files: &[PathBuf], at: &StoreArgs) -> anyhow::Result<ExitCode> {
+/// Directories below one that is given, and files in all of them: a slip such as `import /` ends.
+const MOST_DEEP: usize = 16;
+const MOST_FILES: usize = 100_000;
+
+/// The files in and below a directory, by name; what is hidden is left out, and links to directories are not followed.
+fn files_below(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut open = vec![(directory.to_owned(), 0)];
+    while let Some((directory, depth)) = open.pop() {
+        let entries = std::fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?;
+        for entry in entries {
+            let entry = entry?;
+            let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            if !is_hidden && entry.file_type()?.is_dir() {
+                if depth < MOST_DEEP {
+                    open.push((entry.path(), depth + 1));
+                }
+            } else if !is_hidden && entry.path().is_file() {
+                files.push(entry.path());
+            }
+            if files.len() > MOST_FILES {
+                bail!("{} has more than {MOST_FILES} files in and below it", directory.display());
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+pub fn import(given: &[PathBuf], at: &StoreArgs) -> anyhow::Result<ExitCode> {
+    let mut files = Vec::new();
+    for path in given {
+        if path.is_dir() { files.extend(files_below(path)?) } else { files.push(path.clone()) }
+    }
+    // Beside traces a directory may hold other things.
+    let is_meant = |file: &PathBuf| given.contains(file);
     let target = Target::open(at)?;
     let progress = ProgressBar::new(files.len() as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} files  {msg}") {
         progress.set_style(style);
     }
     let (mut spans, mut all_read) = (0, true);
-    for file in files {
+    for file in &files {
         let bytes = if file.as_os_str() == "-" {
             let mut bytes = Vec::new();
             std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
@@ -130,7 +165,7 @@ pub fn import(files: &[PathBuf], at: &StoreArgs) -> anyhow::Result<ExitCode> {
         for (reason, count) in &imported.reasons {
             progress.suspend(|| eprintln!("{}: {count} not read: {reason}", file.display()));
         }
-        all_read &= imported.spans > 0;
+        all_read &= imported.spans > 0 || !is_meant(file);
         spans += imported.spans;
         for batch in imported.batches {
             target.put(batch)?;
@@ -143,6 +178,7 @@ pub fn import(files: &[PathBuf], at: &StoreArgs) -> anyhow::Result<ExitCode> {
         store.cut(runtime.handle())?;
     }
     eprintln!("{spans} spans imported");
+    all_read &= spans > 0;
     Ok(if all_read { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

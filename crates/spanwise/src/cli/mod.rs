@@ -68,10 +68,10 @@ enum Command {
     },
     /// Read files of traces into the store: OTLP, Jaeger or Zipkin, also gzip-compressed
     #[command(
-        after_help = "Example:\n  spanwise import trace.json downloads/*.json.gz\n  curl -s http://jaeger/api/traces/1234 | spanwise import -"
+        after_help = "Example:\n  spanwise import trace.json downloads/\n  curl -s http://jaeger/api/traces/1234 | spanwise import -"
     )]
     Import {
-        /// Files; `-` is standard input
+        /// Files, and directories with all that lies in and below them; `-` is standard input
         #[arg(required = true)]
         files: Vec<PathBuf>,
         #[command(flatten)]

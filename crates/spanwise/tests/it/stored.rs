@@ -96,4 +96,15 @@ fn import_reads_files_into_a_directory_and_through_a_server() {
     assert_eq!(spanwise(&["trace", "ac", "--data-dir", data.to_str().unwrap()]).status.code(), Some(3));
     std::fs::write(&file, "nonsense").unwrap();
     assert_eq!(import().status.code(), Some(1));
+    // A directory may hold other things, and other directories; hidden files are not meant.
+    let many = dir.path().join("many");
+    std::fs::create_dir_all(many.join("below")).unwrap();
+    std::fs::write(many.join("below/trace.json"), jaeger.replace("\"1\"", "\"3\"")).unwrap();
+    std::fs::write(many.join(".hidden.json"), jaeger.replace("\"1\"", "\"4\"")).unwrap();
+    std::fs::write(many.join("README"), "nonsense").unwrap();
+    let output = spanwise(&["import", many.to_str().unwrap(), "--data-dir", data.to_str().unwrap()]);
+    assert!(output.status.success() && text(&output.stderr).contains("1 spans imported"), "{}", text(&output.stderr));
+    std::fs::remove_dir_all(many.join("below")).unwrap();
+    let output = spanwise(&["import", many.to_str().unwrap(), "--data-dir", data.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
 }

@@ -1,15 +1,11 @@
 //! Findings over a window: from the rows that blocks keep of their traces, and from the spans that no block has yet.
-//! Where not all rows are looked at, the counts of minutes say how many traces there were.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use spanwise_insight::minutes::{Bounds, Kind, Minutes, OTHER, minute_of};
 use spanwise_insight::population::{Insights, Population};
-use spanwise_insight::row::Operation;
 use spanwise_store::block::BlockError;
 use spanwise_store::facts::window;
-use spanwise_store::sketches::{self, Asked};
 use spanwise_store::snapshot::Snapshot;
 
 use crate::search::Budget;
@@ -32,28 +28,8 @@ pub fn insights(snapshot: &Snapshot, request: &InsightsRequest) -> Result<Insigh
     let mut population = Population::default();
     let budget = &request.budget;
     let is_over = || budget.cancelled.load(Ordering::Relaxed) || started.elapsed() > budget.time;
-    let mut is_whole = window::collect(snapshot, from, to, &mut population, &is_over)?;
-    if population.is_sampled() {
-        is_whole &= totals(snapshot, from, to, &mut population, &is_over)?;
-    }
+    let is_whole = window::collect(snapshot, from, to, &mut population, &is_over)?;
     let mut found = population.finish();
     found.complete &= is_whole;
     Ok(found)
-}
-
-/// How many traces of each entry point there were, by the minutes of the window.
-fn totals(
-    snapshot: &Snapshot,
-    from: u64,
-    to: u64,
-    population: &mut Population,
-    is_over: &dyn Fn() -> bool,
-) -> Result<bool, BlockError> {
-    let asked = Asked { kinds: &[Kind::Entry], minutes: minute_of(from)..=minute_of(to), is_together: true };
-    let mut minutes = Minutes::new(Bounds::ANSWER);
-    let is_whole = sketches::window::collect(snapshot, &asked, population.names_mut(), &mut minutes, is_over)?;
-    for (key, cell) in minutes.cells().filter(|(key, _)| key.a != OTHER) {
-        population.total(Operation { service: key.a, operation: key.b }, cell.count());
-    }
-    Ok(is_whole)
 }

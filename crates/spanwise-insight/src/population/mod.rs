@@ -4,6 +4,7 @@ mod hidden;
 mod misattributed;
 mod rare;
 mod repeats;
+mod shares;
 mod silent;
 pub(crate) mod statistics;
 mod thinning;
@@ -16,8 +17,9 @@ use serde_json::Value as Json;
 
 use crate::row::{Name, Names, Operation, RowReader, TraceRow, trace_row};
 use crate::thresholds;
-use spanwise_model::Trace;
+use spanwise_model::{Trace, TraceId};
 
+pub use shares::{LEAST_SHARE, Shares};
 pub use thinning::{EntryMinute, LEAST_PER_MINUTE, MINUTE_TRACES, MOST_PER_MINUTE, Thinning};
 
 /// How long an affected trace suffers from a problem, and all of them together.
@@ -69,12 +71,14 @@ pub struct Insights {
     pub complete: bool,
     /// Traces that were looked at; the others are counted and no more.
     pub looked_at: usize,
+    /// Meant are all traces of the minutes that the window touches, whose counts say for how many a trace stands.
+    pub is_rounded: bool,
     pub findings: Vec<Finding>,
     pub not_enough_data: Vec<NotEnoughData>,
 }
 
-/// Traces that are looked at together; beyond it, a share of them drawn by trace id: as many as give an answer within a
-/// second.
+/// Traces that are looked at together; beyond it, each entry point's share of them, drawn by trace id: as many as give an
+/// answer within a second.
 pub const MOST_TRACES: usize = 50_000;
 
 pub const MINUTE_NS: u64 = 60_000_000_000;
@@ -84,16 +88,27 @@ pub fn entry_minute(row: &TraceRow) -> EntryMinute {
     (row.entry, row.start_unix_nano / MINUTE_NS)
 }
 
+/// Traces and spans.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counted {
+    traces: usize,
+    spans: u64,
+}
+
 /// Collects rows.
 pub struct Population {
     names: Names,
     reader: RowReader,
     rows: Vec<TraceRow>,
-    traces: usize,
-    spans: u64,
-    /// Trace ids whose hash has one of these bits set are left out.
-    left_out: u64,
+    counted: Counted,
+    /// What lies in the minutes that the window touches and not in the window.
+    beside: Counted,
+    beside_ids: FxHashSet<TraceId>,
     most: usize,
+    /// How entry points share the room, where there are more traces than have it.
+    shares: Option<Shares>,
+    /// So many levels more are left out of all of them: more rows came than had been told.
+    left_out: u32,
     /// Where rows were left out before they came here.
     thinned: FxHashMap<EntryMinute, u32>,
     /// How many traces of an entry point all of them stand for, where that was counted.
@@ -127,8 +142,44 @@ struct View<'a> {
 impl Population {
     /// With another bound than [`MOST_TRACES`].
     pub fn with_bound(most: usize) -> Self {
-        let (names, reader, rows, thinned, totals) = Default::default();
-        Self { names, reader, rows, traces: 0, spans: 0, left_out: 0, most: most.max(1), thinned, totals }
+        let (counted, beside, beside_ids, names, reader, rows, thinned, totals) = Default::default();
+        let (most, shares, left_out) = (most.max(1), None, 0);
+        Self { names, reader, rows, counted, beside, beside_ids, most, shares, left_out, thinned, totals }
+    }
+
+    /// Rows that are looked at together at most.
+    pub fn bound(&self) -> usize {
+        self.most
+    }
+
+    /// How entry points share the room: before any row comes, as those that have no part in it are not kept.
+    pub fn share(&mut self, shares: Shares) {
+        self.shares = Some(shares);
+        self.keep_shares();
+    }
+
+    /// Leaves out all traces below a level, which is told from the number of entry points; where there are shares.
+    pub fn raise_shares(&mut self, level: impl FnOnce(usize) -> u32) {
+        if let Some(shares) = &mut self.shares {
+            shares.raise(level(shares.entries()));
+            self.keep_shares();
+        }
+    }
+
+    /// Rows below this level have no part.
+    pub fn least(&self) -> u32 {
+        self.shares.as_ref().map_or(0, Shares::least) + self.left_out
+    }
+
+    /// Rows of this entry point below this level have no part.
+    fn lowest(&self, entry: Operation) -> u32 {
+        self.shares.as_ref().map_or(0, |shares| shares.lowest(entry)) + self.left_out
+    }
+
+    fn keep_shares(&mut self) {
+        let mut rows = std::mem::take(&mut self.rows);
+        rows.retain(|row| depth(&row.trace_id) >= self.lowest(row.entry));
+        self.rows = rows;
     }
 
     /// Of these traces, rows below the level do not come.
@@ -137,34 +188,18 @@ impl Population {
         *known = level.max(*known);
     }
 
-    /// Not all rows may be looked at.
-    pub fn is_sampled(&self) -> bool {
-        self.left_out != 0 || !self.thinned.is_empty() || self.rows.len() > LEAST_PER_MINUTE as usize
-    }
-
     /// So many traces there were of an entry point: where not all of them are looked at, those that are stand for these.
     pub fn total(&mut self, of: Operation, traces: f64) {
         self.totals.insert(of, traces);
     }
 
-    /// Makes the rows of each entry point weigh as much as all of its traces.
-    fn weigh(&mut self) {
-        let mut sums: FxHashMap<Operation, f64> = FxHashMap::default();
-        for row in &self.rows {
-            *sums.entry(row.entry).or_default() += row.weight;
-        }
-        for row in &mut self.rows {
-            if let (Some(total), Some(sum)) = (self.totals.get(&row.entry), sums.get(&row.entry))
-                && *sum > 0.0
-            {
-                row.weight *= (total / sum).max(1.0);
-            }
-        }
-    }
-
-    /// Leaves out rows beyond each entry point's share of a minute; those that stay stand for them. Whether all stayed.
+    /// Leaves out rows beyond each entry point's share of a minute. Those that stay stand for as many as were left out
+    /// of their like, each for at least itself; together as much as all traces of their entry point, where that is
+    /// known. Whether all stayed.
     fn thin_out(&mut self) -> bool {
-        let mut thinning = Thinning::default();
+        // With shares, rows of some entry points of a minute may not have come: all that there are have a part in it then.
+        let entries = self.shares.as_ref().map_or(0, Shares::entries);
+        let mut thinning = Thinning::of_entries(entries);
         for (of, level) in &self.thinned {
             thinning.raise(*of, *level);
         }
@@ -172,24 +207,39 @@ impl Population {
             thinning.add(entry_minute(row), level(&row.trace_id));
         }
         thinning.settle();
-        let above = self.level();
-        self.rows.retain_mut(|row| {
-            let lowest = thinning.lowest_of(row);
-            row.weight *= f64::from(1u32 << lowest.saturating_sub(above));
-            level(&row.trace_id) >= lowest
-        });
-        thinning.thinned().is_empty()
+        self.rows.retain(|row| level(&row.trace_id) >= thinning.lowest_of(row));
+        while self.rows.len() > self.most {
+            self.leave_out();
+        }
+        if thinning.thinned().is_empty() && self.left_out == 0 && self.shares.is_none() {
+            return true;
+        }
+        let stand_for = |row: &TraceRow| 2f64.powi(thinning.lowest_of(row).max(self.lowest(row.entry)) as i32);
+        let mut sums: FxHashMap<Operation, f64> = FxHashMap::default();
+        for row in &self.rows {
+            *sums.entry(row.entry).or_default() += row.weight * stand_for(row);
+        }
+        let factors: Vec<f64> = self
+            .rows
+            .iter()
+            .map(|row| {
+                let drawn = stand_for(row);
+                let counted = self.totals.get(&row.entry).zip(sums.get(&row.entry)).filter(|(_, sum)| **sum > 0.0);
+                counted.map_or(drawn, |(total, sum)| (drawn * total / sum).max(1.0))
+            })
+            .collect();
+        self.rows.iter_mut().zip(factors).for_each(|(row, factor)| row.weight *= factor);
+        false
     }
 
     pub fn add(&mut self, trace: &Trace) {
-        self.traces += 1;
-        self.spans += trace.spans.len() as u64;
+        self.count(1, trace.spans.len() as u64);
         let Some(id) = trace.spans.first().map(|span| span.span.trace_id) else { return };
-        if draw(&id) & self.left_out != 0 {
-            return;
+        if depth(&id) >= self.least()
+            && let Some(row) = self.reader.row(trace, &mut self.names)
+        {
+            self.add_row(row);
         }
-        self.rows.extend(self.reader.row(trace, &mut self.names));
-        self.keep_bound();
     }
 
     /// Numbers of texts for rows that come from elsewhere than [`Self::add`].
@@ -199,52 +249,48 @@ impl Population {
 
     /// Traces and spans that are counted, whether their rows are looked at or not.
     pub fn count(&mut self, traces: usize, spans: u64) {
-        self.traces += traces;
-        self.spans += spans;
+        self.counted.traces += traces;
+        self.counted.spans += spans;
     }
 
-    /// A row whose names are numbered by [`Self::names_mut`]; its trace is counted by [`Self::count`].
+    /// The same of a trace that lies beside the window, in a minute that it touches: it is looked at where whole minutes
+    /// are.
+    pub fn count_beside(&mut self, id: TraceId, spans: u64) {
+        self.beside.traces += 1;
+        self.beside.spans += spans;
+        self.beside_ids.insert(id);
+    }
+
+    /// A row whose names are numbered by [`Self::names_mut`]; its trace is counted by [`Self::count`] or
+    /// [`Self::count_beside`].
     pub fn add_row(&mut self, row: TraceRow) {
-        if draw(&row.trace_id) & self.left_out != 0 {
+        if depth(&row.trace_id) < self.lowest(row.entry) {
             return;
         }
         self.rows.push(row);
-        self.keep_bound();
-    }
-
-    /// Looks only at traces of this level and above: see [`level`].
-    pub fn from_level(&mut self, level: u32) {
-        self.left_out |= (1 << level.min(MOST_LEVELS)) - 1;
-        let left_out = self.left_out;
-        self.rows.retain(|row| draw(&row.trace_id) & left_out == 0);
-    }
-
-    /// The lowest level that is looked at.
-    pub fn level(&self) -> u32 {
-        self.left_out.count_ones()
-    }
-
-    /// Rows that are looked at together at most.
-    pub fn bound(&self) -> usize {
-        self.most
-    }
-
-    fn keep_bound(&mut self) {
         while self.rows.len() > self.most {
-            self.left_out = self.left_out << 1 | 1;
-            let left_out = self.left_out;
-            self.rows.retain(|row| draw(&row.trace_id) & left_out == 0);
+            self.leave_out();
         }
+    }
+
+    /// Looks at one level less of each entry point.
+    fn leave_out(&mut self) {
+        self.left_out += 1;
+        self.keep_shares();
     }
 
     pub fn finish(mut self) -> Insights {
-        let is_whole = self.thin_out();
         // Order of arrival must not show.
         self.rows.sort_by_key(|row| (row.start_unix_nano, row.trace_id));
-        let complete = is_whole && self.left_out == 0;
+        let complete = self.thin_out();
+        let Counted { mut traces, mut spans } = self.counted;
         if !complete {
-            self.weigh();
+            traces += self.beside.traces;
+            spans += self.beside.spans;
+        } else {
+            self.rows.retain(|row| !self.beside_ids.contains(&row.trace_id));
         }
+        let looked_at = if complete { traces } else { self.rows.len() };
         let view = View::new(&self.names, &self.rows, false);
         let mut findings = repeats::find(&view);
         findings.extend(hidden::find(&view));
@@ -253,8 +299,7 @@ impl Population {
         findings.extend(misattributed::find(&view));
         sort(&mut findings);
         let not_enough_data = view.not_enough_data();
-        let looked_at = self.rows.len();
-        Insights { traces: self.traces, spans: self.spans, complete, looked_at, findings, not_enough_data }
+        Insights { traces, spans, complete, looked_at, is_rounded: !complete, findings, not_enough_data }
     }
 }
 
@@ -282,15 +327,20 @@ fn sort(findings: &mut [Finding]) {
 
 /// Half of all traces have level 0, half of the rest level 1, and so on: where not all traces can be looked at, those
 /// of the highest levels are a fair sample, the same whoever draws it.
-pub fn level(id: &spanwise_model::TraceId) -> u32 {
-    draw(id).trailing_zeros().min(MOST_LEVELS)
+pub fn level(id: &TraceId) -> u32 {
+    depth(id).min(MOST_LEVELS)
+}
+
+/// The same without a bound.
+fn depth(id: &TraceId) -> u32 {
+    draw(id).trailing_zeros()
 }
 
 /// Levels beyond it are this one.
 pub const MOST_LEVELS: u32 = 15;
 
 /// Bits of a trace id that are as good as drawn.
-pub fn draw(id: &spanwise_model::TraceId) -> u64 {
+pub fn draw(id: &TraceId) -> u64 {
     let bytes = id.0.iter().fold(0u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     (bytes ^ bytes >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16
 }
@@ -371,13 +421,14 @@ impl<'a> View<'a> {
         sum
     }
 
-    /// The entry points of these rows, the one with most of them first.
+    /// The entry points of these rows, the one with most traces first.
     fn entry_points(&self, rows: &[usize]) -> Vec<Operation> {
-        let mut counts: FxHashMap<Operation, usize> = FxHashMap::default();
-        rows.iter().for_each(|row| *counts.entry(self.rows[*row].entry).or_default() += 1);
-        let mut entries: Vec<_> = counts.into_iter().collect();
-        entries.sort_by_key(|(entry, count)| (std::cmp::Reverse(*count), self.operation(*entry)));
-        entries.into_iter().map(|(entry, _)| entry).collect()
+        let mut counts: FxHashMap<Operation, f64> = FxHashMap::default();
+        rows.iter().for_each(|row| *counts.entry(self.rows[*row].entry).or_default() += self.rows[*row].weight);
+        let mut entries: Vec<_> =
+            counts.into_iter().map(|(entry, traces)| (entry, traces, self.operation(entry))).collect();
+        entries.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.2.cmp(&b.2)));
+        entries.into_iter().map(|(entry, ..)| entry).collect()
     }
 
     /// Whether so many traces are more than an anecdote.

@@ -259,3 +259,59 @@ fn traces_that_are_looked_at_stand_for_all_that_were_counted() {
     assert_eq!((finding.kind, finding.traces_affected, finding.traces_seen), ("n_plus_one", 200, 200));
     assert!((finding.cost.total_ms / (200.0 * finding.cost.typical_ms) - 1.0).abs() < 0.01, "{:?}", finding.cost);
 }
+
+#[test]
+fn an_entry_point_with_few_of_many_traces_is_looked_at_whole() {
+    let trace = |number: u64| match number % 500 {
+        7 => {
+            let mut b = Builder::new(number);
+            let root = b.span(0, "shop", SpanKind::Server, "GET /rare", 0, 100);
+            for at in 0..10 + number % 3 {
+                b.sql(root, "shop", &format!("SELECT name FROM items WHERE id = {at}"), at * 7, at * 7 + 6);
+            }
+            b.trace
+        }
+        _ => healthy(number),
+    };
+    let mut population = Population::with_bound(400);
+    let entries = [("shop", "GET /rare", 24), ("gateway", "GET /cart", 11_976)].map(|(service, operation, traces)| {
+        let [service, operation] = [service, operation].map(|text| population.names_mut().number(text));
+        (Operation { service, operation }, traces)
+    });
+    entries.iter().for_each(|(entry, traces)| population.total(*entry, *traces as f64));
+    population.share(Shares::of(&entries.map(|(entry, traces)| (Some(entry), traces)), 400));
+    (0..12_000).for_each(|number| population.add(&trace(number)));
+    let kept = population.rows.len();
+    assert!((24 + 100..=400).contains(&kept), "{kept}");
+    let result = population.finish();
+    assert_eq!((result.traces, result.looked_at, result.complete, result.is_rounded), (12_000, kept, false, true));
+    assert_eq!(kinds(&result), ["n_plus_one"]);
+    let finding = &result.findings[0];
+    assert_eq!((finding.traces_affected, finding.traces_seen), (24, 24));
+    assert_eq!(result.not_enough_data.len(), 1, "too few for what is rare: {:?}", result.not_enough_data);
+}
+
+#[test]
+fn the_entry_point_that_has_most_traces_is_named_not_the_one_that_is_looked_at_most() {
+    let mut population = Population::default();
+    population.share(Shares::default());
+    // All of 60 traces of the one are looked at, 40 of 4,000 of the other.
+    for (page, numbers, traces) in [("GET /few", 0..60, 60.0), ("GET /many", 100..140, 4_000.0)] {
+        for number in numbers {
+            let mut b = Builder::new(number);
+            let root = b.span(0, "gateway", SpanKind::Server, page, 0, 110);
+            let items = b.call(root, "gateway", "shop", "GET /items", 1, 105);
+            for at in 0..10 + number % 3 {
+                b.sql(items, "shop", &format!("SELECT name FROM items WHERE id = {at}"), 3 + at * 7, at * 7 + 9);
+            }
+            population.add(&b.trace);
+        }
+        let [service, operation] = ["gateway", page].map(|text| population.names_mut().number(text));
+        population.total(Operation { service, operation }, traces);
+    }
+    let result = population.finish();
+    assert_eq!(kinds(&result), ["n_plus_one"], "{:?}", result.findings);
+    let finding = &result.findings[0];
+    assert_eq!((finding.operation.as_str(), finding.traces_affected), ("GET /many", 4_060));
+    assert!(finding.evidence.iter().any(|line| line.contains("gateway GET /many, gateway GET /few")));
+}

@@ -21,6 +21,8 @@ pub type EntryMinute = (Operation, u64);
 #[derive(Debug, Clone, Default)]
 pub struct Thinning {
     minutes: FxHashMap<u64, FxHashMap<Operation, Levels>>,
+    /// Entry points that share each minute, if no more came.
+    entries: usize,
 }
 
 /// How many traces there are of each level.
@@ -64,6 +66,11 @@ impl Levels {
 }
 
 impl Thinning {
+    /// Each minute is shared by so many entry points, or by those that came if they are more.
+    pub fn of_entries(entries: usize) -> Self {
+        Self { entries, ..Self::default() }
+    }
+
     /// Adds a trace of a level; whether it is looked at as far as is known now.
     pub fn add(&mut self, (entry, minute): EntryMinute, level: u32) -> bool {
         let entries = self.minutes.entry(minute).or_default();
@@ -82,7 +89,7 @@ impl Thinning {
     /// After the last trace: what it says from then on is the last word.
     pub fn settle(&mut self) {
         for entries in self.minutes.values_mut() {
-            let most = share(entries.len());
+            let most = share(entries.len().max(self.entries));
             entries.values_mut().for_each(|levels| levels.fit(most));
         }
     }

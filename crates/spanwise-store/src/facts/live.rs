@@ -16,6 +16,7 @@ use spanwise_model::TraceId;
 use super::codec::Reader;
 use super::read::row_of;
 use super::row::{put_attributes, put_numbers, put_structure, read_attributes, read_row};
+use super::window::Window;
 use crate::block::{BlockError, rows_of};
 use crate::head::Head;
 use crate::snapshot::Snapshot;
@@ -210,7 +211,7 @@ impl LiveRows {
         let (start_unix_nano, spans) = (kept.start_unix_nano, kept.spans);
         let first = numbers.len();
         numbers.extend(self.names.texts().skip(first).map(|text| names.number(text)));
-        let row = kept.row.as_ref().filter(|_| asked.window.contains(&start_unix_nano));
+        let row = kept.row.as_ref().filter(|_| asked.window.touches(start_unix_nano));
         let row = row.and_then(|row| row.read(*id, spans, numbers));
         Ok(Some(Live { start_unix_nano, spans, row, is_in_block }))
     }
@@ -269,10 +270,10 @@ fn of_blocks(snapshot: &Snapshot, id: &TraceId) -> u64 {
     if has_any { hasher.finish() | 1 } else { 0 }
 }
 
-/// Which traces are meant: those that began in a window.
+/// Which traces are meant: those that began in one of the minutes of a window.
 pub(crate) struct Asked<'a> {
     pub snapshot: &'a Snapshot,
-    pub window: std::ops::RangeInclusive<u64>,
+    pub window: &'a Window,
 }
 
 /// The traces of heads.
@@ -283,7 +284,8 @@ pub(crate) struct OfHeads {
     pub in_blocks: FxHashSet<TraceId>,
 }
 
-/// Adds the rows of traces that heads have spans of; heads that are not meant are left out. `None` when `is_over` said so
+/// Adds the rows of traces that heads have spans of and that `count` counts, which is told their start and how many spans
+/// they have; heads that are not meant are left out. `None` when `is_over` said so
 /// before the end.
 ///
 /// # Errors
@@ -292,6 +294,7 @@ pub(crate) fn add_heads(
     asked: &Asked<'_>,
     is_meant: &dyn Fn(&Head) -> bool,
     population: &mut Population,
+    count: &mut dyn FnMut(&mut Population, &TraceId, u64, u64) -> bool,
     is_over: &dyn Fn() -> bool,
 ) -> Result<Option<OfHeads>, BlockError> {
     let mut found = OfHeads::default();
@@ -315,8 +318,7 @@ pub(crate) fn add_heads(
                 if live.is_in_block {
                     found.in_blocks.insert(*id);
                 }
-                if asked.window.contains(&live.start_unix_nano) {
-                    population.count(1, live.spans.into());
+                if count(population, id, live.start_unix_nano, live.spans.into()) {
                     live.row.into_iter().for_each(|row| population.add_row(row));
                 }
             }

@@ -10,10 +10,11 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use proptest::prelude::*;
 use prost::Message as _;
-use spanwise_insight::population::{Insights, MINUTE_NS, MOST_PER_MINUTE, Population};
+use spanwise_insight::population::{Insights, MINUTE_NS, MOST_PER_MINUTE, Population, Shares};
 use spanwise_journal::{ManualClock, RealDisk, WalOptions};
 use spanwise_model::{Limits, TraceId};
 use spanwise_wire::Batch;
+use tokio::runtime::Runtime;
 
 use super::read::{SpanReader, row_of};
 use super::window::collect;
@@ -36,6 +37,10 @@ pub(crate) fn id(number: u64) -> TraceId {
 
 /// A request to `cart` that loads its items one by one and asks `pay`, which sometimes fails unnoticed.
 pub(crate) fn spans(number: u64) -> Vec<(&'static str, Span)> {
+    request(number, "GET /cart", 6)
+}
+
+fn request(number: u64, page: &str, items: u64) -> Vec<(&'static str, Span)> {
     let start = NOW + number * 50 * MS;
     let slow = if number.is_multiple_of(23) { 400 } else { number % 7 };
     let span = |service, place: u64, parent: u64, kind, name: &str, from: u64, to: u64, attributes: Vec<KeyValue>| {
@@ -55,14 +60,15 @@ pub(crate) fn spans(number: u64) -> Vec<(&'static str, Span)> {
     };
     let user =
         vec![text("user", if number.is_multiple_of(23) { "old" } else { "new" }), text("request", &number.to_string())];
-    let mut spans = vec![span("cart", 1, 0, 2, "GET /cart", 0, 90 + slow, user)];
-    for item in 0..6 {
+    let mut spans = vec![span("cart", 1, 0, 2, page, 0, 90 + slow, user)];
+    let step = 60 / items.max(1);
+    for item in 0..items {
         let statement = vec![text("db.system", "sqlite"), text("db.statement", "SELECT * FROM items WHERE id = 1")];
-        spans.push(span("cart", 2 + item, 1, 3, "SELECT items", 5 + 10 * item, 14 + 10 * item, statement));
+        spans.push(span("cart", 2 + item, 1, 3, "SELECT items", 5 + step * item, 4 + step * (item + 1), statement));
     }
     let url = vec![text("http.request.method", "POST"), text("server.address", "pay")];
-    spans.push(span("cart", 10, 1, 3, "POST", 66, 80 + slow, url));
-    spans.push(span("pay", 11, 10, 2, "POST /pay", 68, 78 + slow, Vec::new()));
+    spans.push(span("cart", 200, 1, 3, "POST", 66, 80 + slow, url));
+    spans.push(span("pay", 201, 200, 2, "POST /pay", 68, 78 + slow, Vec::new()));
     if number.is_multiple_of(3)
         && let Some((_, last)) = spans.last_mut()
     {
@@ -82,19 +88,34 @@ pub(crate) fn batch(spans: &[(&'static str, Span)]) -> Batch {
 }
 
 fn insights(snapshot: &Snapshot, most: usize) -> Insights {
+    insights_between(snapshot, 0, u64::MAX, most)
+}
+
+fn insights_between(snapshot: &Snapshot, from: u64, to: u64, most: usize) -> Insights {
     let mut population = Population::with_bound(most);
-    assert!(collect(snapshot, 0, u64::MAX, &mut population, &|| false).unwrap());
+    assert!(collect(snapshot, from, to, &mut population, &|| false).unwrap());
     population.finish()
 }
 
-fn expected(traces: u64, most: usize) -> Insights {
+/// What these traces show, counted and looked at without a store.
+fn expected(traces: impl Iterator<Item = Vec<(&'static str, Span)>>, most: usize) -> Insights {
     let mut population = Population::with_bound(most);
-    for number in 0..traces {
-        let batch = batch(&spans(number));
+    let mut rows = Vec::new();
+    let mut counts: FxHashMap<Operation, u64> = FxHashMap::default();
+    for spans in traces {
+        let batch = batch(&spans);
         population.count(1, batch.len_spans() as u64);
-        let row = row_of(&batch, id(number), population.names_mut()).unwrap();
-        population.add_row(rounded(row));
+        let id = batch.spans()[0].trace_id;
+        let row = row_of(&batch, id, population.names_mut()).unwrap();
+        *counts.entry(row.entry).or_default() += 1;
+        rows.push(rounded(row));
     }
+    counts.iter().for_each(|(entry, traces)| population.total(*entry, *traces as f64));
+    if rows.len() > most {
+        let counts: Vec<_> = counts.into_iter().map(|(entry, traces)| (Some(entry), traces)).collect();
+        population.share(Shares::of(&counts, most));
+    }
+    rows.into_iter().for_each(|row| population.add_row(row));
     population.finish()
 }
 
@@ -138,7 +159,7 @@ proptest! {
                 _ => {}
             }
         }
-        let expected = expected(TRACES, most);
+        let expected = expected((0..TRACES).map(spans), most);
         prop_assert!(!expected.findings.is_empty(), "{:?}", expected.findings);
         prop_assert_eq!(expected.complete, most == 1000);
         prop_assert_eq!(&insights(&store.snapshot(), most), &expected);
@@ -148,6 +169,125 @@ proptest! {
         store.maintain(runtime.handle()).unwrap();
         prop_assert_eq!(&insights(&store.snapshot(), most), &expected);
     }
+}
+
+/// Requests of three entry points: of `GET /rare`, one of twenty, each makes its calls one by one, of `GET /cart` one of
+/// five, of `GET /home` none.
+fn mixed(number: u64) -> Vec<(&'static str, Span)> {
+    let items = 9 + number % 4;
+    match number % 20 {
+        3 => request(number, "GET /rare", items),
+        4 | 8 => request(number, "GET /cart", items),
+        place if place % 2 == 0 => request(number, "GET /cart", 1),
+        _ => request(number, "GET /home", 1),
+    }
+}
+
+/// Stores these spans, cut into blocks of so many; what is left stays in the head.
+fn stored(dir: &std::path::Path, spans: &[(&'static str, Span)], cuts: &[usize]) -> (Runtime, Arc<Store>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let store = open(dir);
+    let mut rest = spans;
+    for count in cuts {
+        let (now, later) = rest.split_at((*count).min(rest.len()));
+        rest = later;
+        if !now.is_empty() {
+            runtime.block_on(store.append(batch(now))).unwrap();
+            store.cut(runtime.handle()).unwrap();
+        }
+    }
+    if !rest.is_empty() {
+        runtime.block_on(store.append(batch(rest))).unwrap();
+    }
+    (runtime, store)
+}
+
+const MIXED: u64 = 600;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn beyond_the_bound_no_order_and_no_cut_shows_either(
+        order in Just((0..MIXED).flat_map(mixed).collect::<Vec<_>>()).prop_shuffle(),
+        cuts in proptest::collection::vec(100usize..2_000, 0..5),
+        most in 100usize..400,
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let (runtime, store) = stored(dir.path(), &order, &cuts);
+        let expected = expected((0..MIXED).map(mixed), most);
+        prop_assert!(!expected.complete && expected.looked_at <= most && expected.traces as u64 == MIXED);
+        let rare = expected.findings.iter().find(|finding| finding.subject["caller"]["operation"] == "GET /rare");
+        prop_assert_eq!(rare.map(|finding| (finding.traces_affected, finding.traces_seen)), Some((30, 30)));
+        prop_assert_eq!(&insights(&store.snapshot(), most), &expected);
+        store.cut(runtime.handle()).unwrap();
+        prop_assert_eq!(&insights(&store.snapshot(), most), &expected);
+        store.maintain(runtime.handle()).unwrap();
+        prop_assert_eq!(&insights(&store.snapshot(), most), &expected);
+    }
+}
+
+/// All in one minute, of which a large block keeps fewer rows than small ones.
+#[test]
+fn of_busy_minutes_beyond_the_bound_no_cut_shows_either() {
+    let traces = 3 * u64::from(MOST_PER_MINUTE);
+    let start = NOW / MINUTE_NS * MINUTE_NS;
+    let root = |number: u64| {
+        let (service, mut span) = mixed(number).swap_remove(0);
+        let took = if number.is_multiple_of(60) { 900 } else { 90 };
+        span.start_time_unix_nano = start + number * MS;
+        span.end_time_unix_nano = span.start_time_unix_nano + took * MS;
+        span.attributes = vec![text("user", if took == 900 { "old" } else { "new" })];
+        (service, span)
+    };
+    let all: Vec<_> = (0..traces).map(root).collect();
+    let found = [&[traces as usize][..], &[500; 12], &[100, 4000, 1000]].map(|cuts| {
+        let dir = tempfile::tempdir().unwrap();
+        let (_runtime, store) = stored(dir.path(), &all, cuts);
+        insights(&store.snapshot(), 2_000)
+    });
+    assert_eq!(found[0], found[1]);
+    assert_eq!(found[0], found[2]);
+    let slow = found[0].findings.iter().find(|finding| finding.kind == "slow_rare_path").unwrap();
+    assert!(found[0].looked_at <= 2_000 && found[0].looked_at > 500, "{}", found[0].looked_at);
+    // Those that 60 divides are 103.
+    assert!((50..=160).contains(&slow.traces_affected), "{slow:?}");
+    assert_eq!(slow.traces_seen, 3_072);
+}
+
+#[test]
+fn what_one_of_500_traces_has_is_named_however_many_there_are() {
+    let traces = 12_000;
+    let trace = |number: u64| match number % 500 {
+        7 => request(number, "GET /rare", 9 + number / 500 % 4),
+        _ => request(number, "GET /home", 0).into_iter().take(1).collect(),
+    };
+    let all: Vec<_> = (0..traces).flat_map(trace).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let (_runtime, store) = stored(dir.path(), &all, &[4_000, 5_000]);
+    let found = insights(&store.snapshot(), 2_000);
+    assert!(!found.complete && found.traces == 12_000 && found.looked_at <= 2_000, "{}", found.looked_at);
+    let looped = found.findings.iter().find(|finding| finding.kind == "n_plus_one").expect("the loop is named");
+    assert_eq!(looped.subject["caller"]["operation"], "GET /rare");
+    assert_eq!((looped.traces_affected, looped.traces_seen), (24, 24));
+}
+
+#[test]
+fn whole_minutes_are_looked_at_where_their_counts_say_how_many_traces_there_were() {
+    // 1,200 traces a minute.
+    let all: Vec<_> = (0..3_000).flat_map(|number| spans(number).into_iter().take(1)).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let (_runtime, store) = stored(dir.path(), &all, &[2_500]);
+    let minute = NOW / MINUTE_NS * MINUTE_NS;
+    let (from, to) = (minute + MINUTE_NS + 1, minute + 2 * MINUTE_NS - 1_000 * MS);
+    let is_inside = |span: &Span, from: u64, to: u64| (from..=to).contains(&span.start_time_unix_nano);
+    let count = |from, to| all.iter().filter(|(_, span)| is_inside(span, from, to)).count();
+    let exact = insights_between(&store.snapshot(), from, to, 100_000);
+    assert_eq!((exact.traces, exact.is_rounded, exact.complete), (count(from, to), false, true));
+    let rounded = insights_between(&store.snapshot(), from, to, 500);
+    let whole = count(minute + MINUTE_NS, minute + 2 * MINUTE_NS - 1);
+    assert_eq!((rounded.traces, rounded.is_rounded, rounded.complete), (whole, true, false));
+    assert!(whole > exact.traces && rounded.looked_at <= 500);
 }
 
 #[test]

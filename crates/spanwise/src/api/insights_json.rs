@@ -3,6 +3,8 @@
 use serde_json::{Value as Json, json};
 use spanwise_insight::population::{Finding, Insights};
 
+use super::aggregate::Window;
+use super::aggregate::counts::Rounded;
 use crate::time_text::format_time;
 
 /// What somebody wants to see of the findings.
@@ -14,7 +16,7 @@ pub struct Asked<'a> {
     pub entry_points: bool,
 }
 
-pub fn insights_json(insights: &Insights, window: (u64, u64), asked: Asked<'_>) -> Json {
+pub fn insights_json(insights: &Insights, window: Window, asked: Asked<'_>) -> Json {
     let Asked { service, kind, entry_points } = asked;
     let json_of = |finding: &Finding| {
         let mut json = finding_json(finding);
@@ -31,8 +33,12 @@ pub fn insights_json(insights: &Insights, window: (u64, u64), asked: Asked<'_>) 
     let missing = insights.not_enough_data.iter().filter(|missing| {
         kind.is_none_or(|kind| missing.kind == kind) && service.is_none_or(|service| missing.service == service)
     });
+    let window = match insights.is_rounded {
+        true => Rounded::of(window, None).json(),
+        false => json!({"start": format_time(window.from), "end": format_time(window.to)}),
+    };
     let mut answer = json!({
-        "window": {"start": format_time(window.0), "end": format_time(window.1)},
+        "window": window,
         "traces": insights.traces,
         "spans": insights.spans,
         "complete": insights.complete,
@@ -77,10 +83,24 @@ mod tests {
     fn how_many_traces_were_looked_at_is_said_where_not_all_were() {
         let of = |complete| {
             let insights = Insights { traces: 9, looked_at: 7, complete, ..Insights::default() };
-            insights_json(&insights, (0, 1), Asked::default())
+            insights_json(&insights, Window { from: 0, to: 1 }, Asked::default())
         };
         assert_eq!((&of(false)["traces"], &of(false)["looked_at"]), (&json!(9), &json!(7)));
         assert_eq!(of(true).get("looked_at"), None);
+    }
+
+    #[test]
+    fn whole_minutes_are_said_where_they_are_meant() {
+        let of = |is_rounded| {
+            let insights = Insights { is_rounded, ..Insights::default() };
+            insights_json(&insights, Window { from: 90_000_000_000, to: 100_000_000_000 }, Asked::default())
+        };
+        let mut window = json!({"start": "1970-01-01T00:01:30.000Z", "end": "1970-01-01T00:01:40.000Z"});
+        assert_eq!(of(false)["window"], window);
+        window["rounded_to_s"] = json!(60);
+        window["counted_start"] = json!("1970-01-01T00:01:00.000Z");
+        window["counted_end"] = json!("1970-01-01T00:02:00.000Z");
+        assert_eq!(of(true)["window"], window);
     }
 
     #[test]
@@ -88,7 +108,9 @@ mod tests {
         let finding =
             Finding { entry_points: vec![("gateway".to_owned(), "GET /cart".to_owned())], ..Finding::default() };
         let insights = Insights { findings: vec![finding], ..Insights::default() };
-        let of = |entry_points| insights_json(&insights, (0, 1), Asked { entry_points, ..Asked::default() });
+        let of = |entry_points| {
+            insights_json(&insights, Window { from: 0, to: 1 }, Asked { entry_points, ..Asked::default() })
+        };
         let named = json!([{"service": "gateway", "operation": "GET /cart"}]);
         assert_eq!(of(true)["findings"][0]["entry_points"], named);
         assert_eq!(of(false)["findings"][0].get("entry_points"), None);

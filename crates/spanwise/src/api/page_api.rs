@@ -12,6 +12,7 @@ use spanwise_model::Limits;
 use spanwise_query::metrics::default_step_ns;
 use spanwise_wire::{Batch, decode_trace};
 
+use super::aggregate::Window;
 use super::clocks_api::{ClocksOf, timed};
 use super::insights_json::{Asked, insights_json};
 use super::trace_json::{Detail, one_span_json, trace_json};
@@ -104,7 +105,7 @@ async fn insights(State(app): State<App>, Query(parameters): Query<InsightsParam
     let (from, to) = (time(parameters.from)?, time(parameters.to)?);
     let (oldest, newest) = app.store.snapshot().starts().unwrap_or((0, 0));
     let found = app.insights(from, to).await?;
-    let window = (from.unwrap_or(oldest), to.unwrap_or(newest));
+    let window = Window { from: from.unwrap_or(oldest), to: to.unwrap_or(newest) };
     let asked = Asked {
         service: parameters.service.as_deref().filter(|service| !service.is_empty()),
         kind: parameters.kind.as_deref().filter(|kind| !kind.is_empty()),

@@ -1,6 +1,6 @@
 //! `spanwise insights`: the findings, dearest first.
 
-use std::io::Write as _;
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::client::{authority, encode, request};
 use super::commands::{snapshot, window};
 use super::tree_text::printable;
 use super::{Format, StoreArgs, WindowArgs};
+use crate::api::aggregate::Window;
 use crate::api::insights_json::{Asked, insights_json};
 
 pub struct InsightsArgs {
@@ -42,20 +43,20 @@ pub fn insights(args: &InsightsArgs, format: Format, at: &StoreArgs) -> anyhow::
             let request = InsightsRequest { from_unix_nano: from, to_unix_nano: to, budget };
             let found = spanwise_query::insights::insights(&snapshot, &request)?;
             let (oldest, newest) = snapshot.starts().unwrap_or((0, 0));
-            let window = (from.unwrap_or(oldest), to.unwrap_or(newest));
+            let window = Window { from: from.unwrap_or(oldest), to: to.unwrap_or(newest) };
             let asked = Asked { service: args.service.as_deref(), kind: args.kind.as_deref(), ..Asked::default() };
             insights_json(&found, window, asked)
         }
     };
-    print(&answer, format)
+    let mut out = std::io::stdout().lock();
+    match format {
+        Format::Json => writeln!(out, "{answer}")?,
+        Format::Table => print(&mut out, &answer)?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
-fn print(answer: &Json, format: Format) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
-    if format == Format::Json {
-        writeln!(out, "{answer}")?;
-        return Ok(ExitCode::SUCCESS);
-    }
+fn print(out: &mut dyn Write, answer: &Json) -> std::io::Result<()> {
     let list = |json: &Json| json.as_array().cloned().unwrap_or_default();
     let text = |json: &Json| printable(json.as_str().unwrap_or_default());
     for finding in list(&answer["findings"]) {
@@ -91,8 +92,42 @@ fn print(answer: &Json, format: Format) -> anyhow::Result<ExitCode> {
         writeln!(out, "not enough traces yet to judge everything of: {}", entries.join(", "))?;
     }
     if answer["complete"] == false {
-        let (looked_at, traces) = (&answer["looked_at"], &answer["traces"]);
-        writeln!(out, "not all traces were looked at: the findings stand on {looked_at} of {traces}")?;
+        let (read, traces) = (&answer["looked_at"], &answer["traces"]);
+        writeln!(out, "looked at {read} of {traces} traces, a fair sample: the findings stand on these")?;
     }
-    Ok(ExitCode::SUCCESS)
+    let window = &answer["window"];
+    if let (Some(start), Some(end)) = (window["counted_start"].as_str(), window["counted_end"].as_str()) {
+        writeln!(out, "counted in whole minutes, from {} to {}", printable(start), printable(end))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn printed(answer: &Json) -> String {
+        let mut out = Vec::new();
+        print(&mut out, answer).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_sample_says_so_and_so_do_whole_minutes() {
+        let window = json!({"start": "2026-11-26T08:00:10Z", "end": "2026-11-26T08:02:20Z"});
+        let mut answer = json!({"window": window, "traces": 700, "complete": true, "findings": []});
+        assert_eq!(printed(&answer), "nothing found in 700 traces\n");
+        answer["complete"] = json!(false);
+        answer["looked_at"] = json!(300);
+        answer["window"]["counted_start"] = json!("2026-11-26T08:00:00Z");
+        answer["window"]["counted_end"] = json!("2026-11-26T08:03:00Z");
+        assert_eq!(
+            printed(&answer),
+            "nothing found in 700 traces\n\
+             looked at 300 of 700 traces, a fair sample: the findings stand on these\n\
+             counted in whole minutes, from 2026-11-26T08:00:00Z to 2026-11-26T08:03:00Z\n"
+        );
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use spanwise_model::MemoryBudget;
 use spanwise_pipeline::graph::{Graph, GraphOptions};
-use spanwise_pipeline::{Config, Input, Registry, Spools, Telemetry};
+use spanwise_pipeline::{Config, FeatureGates, Input, Registry, Spools, Telemetry};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             memory: MemoryBudget::new(512 << 20),
             discard_other_signals: true,
             spools: spools.clone(),
+            feature_gates: FeatureGates::default(),
             host: None,
         };
         let mut graph = Graph::build(&config, &options)?;

@@ -23,6 +23,7 @@ use crate::arrivals::Arrivals;
 use crate::config::decode::decode;
 use crate::config::yaml::Node;
 use crate::config::{ConfigError, Listeners, Signal};
+use crate::feature_gates::FeatureGates;
 use crate::flow::{Consumer, RawRequest, Refusal};
 use crate::telemetry::Telemetry;
 
@@ -101,6 +102,7 @@ pub struct BuildContext {
     /// Where stages keep what they have taken over: the data directory's under `""`, those of storage extensions
     /// under their ids.
     pub spools: Spools,
+    pub feature_gates: FeatureGates,
     /// What the program gives to its own components, such as the store.
     pub host: Option<Arc<dyn Any + Send + Sync>>,
 }

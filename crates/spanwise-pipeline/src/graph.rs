@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::arrivals::Arrivals;
 use crate::component::{Build, BuildContext, BuildError, ComponentId, Forwarding, Outputs, Receiver, Spools, Stage};
 use crate::config::{Config, Listeners, Signal};
+use crate::feature_gates::FeatureGates;
 use crate::flow::{Consumer, FanOut};
 use crate::telemetry::Telemetry;
 
@@ -33,6 +34,7 @@ pub struct GraphOptions {
     pub discard_other_signals: bool,
     /// See [`BuildContext::spools`].
     pub spools: Spools,
+    pub feature_gates: FeatureGates,
     /// See [`BuildContext::host`].
     pub host: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -65,6 +67,7 @@ impl Graph {
             listeners: listeners.clone(),
             pipeline: String::new(),
             spools: options.spools.clone(),
+            feature_gates: options.feature_gates.clone(),
             host: options.host.clone(),
         };
         for id in &config.extensions {
@@ -208,6 +211,7 @@ pub(crate) mod tests {
             arrivals: Arrivals::default(),
             pipeline: String::new(),
             spools: Spools::default(),
+            feature_gates: FeatureGates::default(),
             host: None,
         }
     }
@@ -250,6 +254,7 @@ pub(crate) mod tests {
             memory: MemoryBudget::new(1 << 20),
             discard_other_signals: false,
             spools: Spools::default(),
+            feature_gates: FeatureGates::default(),
             host: None,
         };
         let mut graph = Graph::build(&config, &options).unwrap();

@@ -7,6 +7,7 @@ pub mod component;
 pub mod config;
 pub mod exporters;
 pub mod extensions;
+pub mod feature_gates;
 pub mod flow;
 pub mod graph;
 pub mod hold;
@@ -17,6 +18,7 @@ pub mod telemetry;
 
 pub use component::{BuildContext, Registry, Spools};
 pub use config::{Config, ConfigErrors, Input};
+pub use feature_gates::FeatureGates;
 pub use flow::{Consumer, Payload, Refusal};
 pub use graph::Graph;
 pub use telemetry::Telemetry;

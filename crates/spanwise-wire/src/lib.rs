@@ -18,6 +18,7 @@ mod repair;
 pub mod rewrite;
 pub mod sampling;
 mod scan;
+pub mod tracestate;
 pub mod view;
 
 pub use batch::{Batch, Compressed, Parsed, Rejected, SpanRef};

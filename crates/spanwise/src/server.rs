@@ -18,7 +18,7 @@ use spanwise_pipeline::component::ComponentId;
 use spanwise_pipeline::config::{Config, Input, Listeners, Process};
 use spanwise_pipeline::extensions::health_check::{HealthCheckConfig, ResponseBody};
 use spanwise_pipeline::graph::{Graph, GraphOptions};
-use spanwise_pipeline::{Registry, Spools, Telemetry};
+use spanwise_pipeline::{FeatureGates, Registry, Spools, Telemetry};
 use spanwise_store::{ObjectDisk, ObjectUrl, Store, StoreConfig};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -49,6 +49,7 @@ service:
 
 pub struct Options {
     pub input: Input,
+    pub feature_gates: FeatureGates,
     /// Where the store is; when given, pipelines also keep there what they have taken over.
     pub data_dir: Option<PathBuf>,
     /// The bucket that blocks lie in, instead of the data directory.
@@ -200,6 +201,7 @@ pub async fn serve(options: Options) -> anyhow::Result<()> {
     let spools = options.data_dir.as_ref().map_or_else(Spools::default, |dir| Spools::in_dir(dir.join("pipeline")));
     let graph_options = GraphOptions {
         spools: spools.clone(),
+        feature_gates: options.feature_gates.clone(),
         telemetry: telemetry.clone(),
         memory: MemoryBudget::new(MEMORY_BYTES),
         discard_other_signals: options.input.sources.is_empty(),

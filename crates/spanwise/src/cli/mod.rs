@@ -184,6 +184,9 @@ struct ServeArgs {
     /// Bind everything to this host instead of localhost; `HOST:0` takes free ports
     #[arg(long)]
     listen: Option<String>,
+    /// Behaviour to turn on (`NAME` or `+NAME`) or off (`-NAME`), as the collector's; separated by commas, repeatable
+    #[arg(long = "feature-gates", value_name = "NAME,…", allow_hyphen_values = true)]
+    feature_gates: Vec<String>,
     /// Print one line of JSON with all ports when ready
     #[arg(long)]
     print_ports: bool,
@@ -287,6 +290,8 @@ pub fn run() -> ExitCode {
 }
 
 fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let feature_gates = spanwise_pipeline::FeatureGates::parse(&args.feature_gates)
+        .map_err(|error| anyhow::anyhow!("--feature-gates: {error}"))?;
     let input = args.config.input();
     let logs = crate::server::load_config(&input)?.telemetry.logs;
     let filter = tracing_subscriber::EnvFilter::try_from_env("SPANWISE_LOG")
@@ -298,6 +303,7 @@ fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     }
     let options = crate::server::Options {
         input,
+        feature_gates,
         data_dir: args.data_dir,
         object_store: args.object_store,
         listen: args.listen.as_deref().map(crate::server::parse_listen).transpose()?,

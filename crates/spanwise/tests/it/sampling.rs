@@ -173,3 +173,60 @@ fn acknowledged_error_traces_arrive_after_kill_9() {
     gateway.eventually("nothing waits any more", |gateway| gateway.metric("otelcol_exporter_queue_size") == 0);
     assert_eq!(gateway.metric("otelcol_exporter_send_failed_spans"), 0);
 }
+
+#[test]
+fn with_its_feature_gate_kept_traces_say_their_threshold() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("kept.json");
+    let file = config(
+        dir.path(),
+        "gate.yaml",
+        &format!(
+            "receivers: {{otlp: {{protocols: {{http: }}}}}}\n\
+             processors:\n  tail_sampling:\n    decision_wait: 300ms\n    policies:\n    \
+             - {{name: errors, type: status_code, status_code: {{status_codes: [ERROR]}}}}\n    \
+             - {{name: half, type: probabilistic, probabilistic: {{sampling_percentage: 50}}}}\n\
+             exporters: {{file: {{path: '{}'}}, spanwise: }}\n\
+             service: {{pipelines: {{traces: {{receivers: [otlp], processors: [tail_sampling], exporters: [file, spanwise]}}}}}}\n",
+            out.display()
+        ),
+    );
+    let gate = "--feature-gates=+processor.tailsamplingprocessor.usetracestate";
+    let server = Server::start(&dir.path().join("data"), &["--config", &file, gate]);
+    let send = |trace: u64, state: &str, is_error: bool| {
+        let mut one = span(spread(trace), 1, 0, "work");
+        one.trace_state = state.to_owned();
+        if is_error {
+            one.status = Some(Status { code: 2, message: String::new() });
+        }
+        assert_eq!(server.export(&otlp("shop", vec![one])), Some(200));
+    };
+    send(1, "ot=rv:80000000000000", false);
+    send(2, "ot=rv:7fffffffffffff", false);
+    send(3, "a=b", true);
+    server.eventually("all are decided", |server| {
+        server.metric("otelcol_processor_tail_sampling_global_count_traces_sampled") >= 3
+    });
+    server.eventually("two are kept", |server| server.metric("otelcol_exporter_sent_spans") >= 4);
+    // The store counts the one of half for two, and once.
+    let summary = server.json("http", "/api/spanwise/services/summary");
+    assert_eq!((&summary["traces_read"], &summary["adjusted"]), (&serde_json::json!(2), &serde_json::json!(3.0)));
+    assert_eq!(server.stop(), Some(0));
+    let mut states: Vec<String> = std::fs::read_to_string(&out)
+        .unwrap()
+        .lines()
+        .flat_map(|line| {
+            let json: serde_json::Value = serde_json::from_str(line).unwrap();
+            let spans = json["resourceSpans"].as_array().unwrap().iter();
+            let spans = spans.flat_map(|resource| resource["scopeSpans"].as_array().unwrap().clone());
+            let spans = spans.flat_map(|scope| scope["spans"].as_array().unwrap().clone());
+            spans.map(|span| span["traceState"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        })
+        .collect();
+    states.sort();
+    assert_eq!(states, ["ot=rv:80000000000000;th:8", "ot=th:0,a=b"]);
+    let output = spanwise(&["serve", "--feature-gates=nope", "--config", &file]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("no such feature gate \"nope\"") && said.contains("usetracestate"), "{said}");
+}

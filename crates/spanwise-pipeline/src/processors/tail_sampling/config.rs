@@ -22,7 +22,8 @@ pub struct TailSamplingConfig {
     /// Accepted as the collector's configs set it; ours needs no hint.
     pub expected_new_traces_per_sec: u64,
     pub decision_cache: DecisionCacheConfig,
-    /// Stop at the first policy that keeps a trace.
+    /// Stop at the first policy that keeps a trace. Not with the feature gate
+    /// `processor.tailsamplingprocessor.usetracestate`: a later policy may keep more traces like it.
     pub sample_on_first_match: bool,
     /// At the end, drop what still waits instead of deciding on what has arrived.
     pub drop_pending_traces_on_shutdown: bool,
@@ -63,7 +64,7 @@ impl TailSamplingConfig {
         if !(1..=MAX_SHARDS).contains(&self.num_shards) {
             return Err(format!("'num_shards' must be from 1 to {MAX_SHARDS}"));
         }
-        Policies::new(&self.policies, self.sample_on_first_match).map(drop)
+        Policies::new(&self.policies, self.sample_on_first_match, false).map(drop)
     }
 }
 
@@ -133,7 +134,9 @@ pub struct LatencyConfig {
     pub upper_threshold_ms: u64,
 }
 
-/// A share of all traces, drawn by a hash of the trace id.
+/// A share of all traces, drawn by a hash of the trace id; with the feature gate
+/// `processor.tailsamplingprocessor.usetracestate`, of traces that say how they were sampled by `ot=rv` of their
+/// tracestate or the last 56 bits of their id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProbabilisticConfig {

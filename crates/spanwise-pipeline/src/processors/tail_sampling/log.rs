@@ -1,7 +1,7 @@
 //! Decisions on stable storage: what was decided before a crash is not decided again.
 //!
-//! A record is a list of: trace id, probability (f64 little-endian; -1 for not sampled, -2 for dropped), and for a
-//! kept trace the places of the batches its spans came in, which were handed on: their number (u16) and each as
+//! A record is a list of: trace id, probability (f64 little-endian; -1 for not sampled, -2 for dropped, -3 before the
+//! probability and the threshold (u64) of a trace that was kept with one), and for a kept trace the places of the batches its spans came in, which were handed on: their number (u16) and each as
 //! segment (u64) and offset (u32).
 
 use std::collections::VecDeque;
@@ -9,9 +9,13 @@ use std::collections::VecDeque;
 use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use spanwise_journal::{Position, Ticket};
 use spanwise_model::TraceId;
+use spanwise_wire::tracestate::Threshold;
 
 use super::policy::Verdict;
 use crate::hold::Hold;
+
+/// In place of a probability.
+const WITH_THRESHOLD: f64 = -3.0;
 
 pub struct DecisionLog {
     hold: Hold,
@@ -65,11 +69,17 @@ impl DecisionLog {
         self.pending_count += 1;
         self.pending.put_slice(&trace_id.0);
         match verdict {
-            Verdict::Sampled { probability } => {
+            Verdict::Sampled { probability, threshold } => {
                 let mut places: Vec<Position> = kept.map(Ticket::position).collect();
                 places.dedup();
                 places.truncate(usize::from(u16::MAX));
+                if threshold > Threshold::ALWAYS {
+                    self.pending.put_f64_le(WITH_THRESHOLD);
+                }
                 self.pending.put_f64_le(probability);
+                if threshold > Threshold::ALWAYS {
+                    self.pending.put_u64_le(threshold.bits());
+                }
                 self.pending.put_u16_le(places.len() as u16);
                 for place in places {
                     self.pending.put_u64_le(place.segment);
@@ -111,7 +121,12 @@ fn decode(mut bytes: Bytes, found: &mut Vec<Logged>) {
     while bytes.remaining() >= 24 {
         let mut trace_id = [0; 16];
         bytes.copy_to_slice(&mut trace_id);
-        let probability = bytes.get_f64_le();
+        let mut probability = bytes.get_f64_le();
+        let mut threshold = Threshold::ALWAYS;
+        if probability == WITH_THRESHOLD {
+            let (Ok(kept), Ok(bits)) = (bytes.try_get_f64_le(), bytes.try_get_u64_le()) else { return };
+            (probability, threshold) = (kept, Threshold::of_bits(bits));
+        }
         let mut delivered = Vec::new();
         let verdict = if probability >= 0.0 {
             let count = bytes.try_get_u16_le().unwrap_or(0);
@@ -119,7 +134,7 @@ fn decode(mut bytes: Bytes, found: &mut Vec<Logged>) {
                 let (Ok(segment), Ok(offset)) = (bytes.try_get_u64_le(), bytes.try_get_u32_le()) else { return };
                 delivered.push(Position { segment, offset });
             }
-            Verdict::Sampled { probability }
+            Verdict::Sampled { probability, threshold }
         } else if probability < -1.5 {
             Verdict::Dropped
         } else {
@@ -138,8 +153,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let context = crate::graph::tests::context("tail_sampling");
         context.spools.open("", dir.path(), None).unwrap();
-        let mut log = DecisionLog::new(Hold::of(&context).unwrap(), 2, Records::new());
-        let verdicts = [Verdict::NotSampled, Verdict::Sampled { probability: 0.25 }, Verdict::Dropped];
+        let mut log = DecisionLog::new(Hold::of(&context).unwrap(), 3, Records::new());
+        let kept = Verdict::Sampled { probability: 0.25, threshold: Threshold::of_bits(3 << 54) };
+        let plain = Verdict::Sampled { probability: 0.5, threshold: Threshold::ALWAYS };
+        let verdicts = [Verdict::NotSampled, kept, plain, Verdict::Dropped];
         for (number, verdict) in verdicts.into_iter().enumerate() {
             log.note(TraceId([number as u8 + 1; 16]), verdict, std::iter::empty());
             log.write().await;
@@ -151,7 +168,7 @@ mod tests {
         context.spools.open("", dir.path(), None).unwrap();
         let (records, found) = recover(&Hold::of(&context).unwrap());
         let found: Vec<_> = found.into_iter().map(|logged| (logged.trace_id.0[0], logged.verdict)).collect();
-        assert_eq!(found, [(2, verdicts[1]), (3, verdicts[2])]);
-        assert_eq!(records.len(), 2);
+        assert_eq!(found, [(2, kept), (3, plain), (4, Verdict::Dropped)]);
+        assert_eq!(records.len(), 3);
     }
 }

@@ -20,6 +20,8 @@ pub struct Metrics {
     pub early_by_count: Counter,
     pub early_by_bytes: Counter,
     pub too_large: Counter,
+    /// Spans of kept traces whose tracestate could not be read, so that no threshold was written to it.
+    pub unparseable_tracestate: Counter,
     pub incoming: Counter,
     pub outgoing: Counter,
     pub dropped_not_sampled: Counter,
@@ -113,6 +115,10 @@ impl Metrics {
             too_large: own(
                 "otelcol_processor_tail_sampling_traces_dropped_too_large",
                 "Traces over maximum_trace_size_bytes.",
+            ),
+            unparseable_tracestate: own(
+                "otelcol_processor_tail_sampling_count_spans_with_unparseable_tracestate",
+                "Kept spans whose tracestate could not be read, and so not changed.",
             ),
             incoming: own("otelcol_processor_incoming_items", "Spans that came in."),
             outgoing: own("otelcol_processor_outgoing_items", "Spans handed on."),

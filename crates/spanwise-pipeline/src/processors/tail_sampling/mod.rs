@@ -31,6 +31,7 @@ use waiting::Kept;
 use super::memory_limiter::total_memory;
 use crate::component::{Build, BuildContext, Factory, Kind, Stage, prepare};
 use crate::config::Signal;
+use crate::feature_gates::USE_TRACESTATE;
 use crate::flow::{Consumer, Payload, Refusal};
 use crate::hold::{self, Hold};
 
@@ -65,7 +66,8 @@ struct TailSampling {
 
 impl TailSampling {
     fn start(config: &TailSamplingConfig, context: &BuildContext, next: Arc<dyn Consumer>) -> Result<Self, String> {
-        let policies = Arc::new(Policies::new(&config.policies, config.sample_on_first_match)?);
+        let use_tracestate = context.feature_gates.is_enabled(USE_TRACESTATE);
+        let policies = Arc::new(Policies::new(&config.policies, config.sample_on_first_match, use_tracestate)?);
         let hold = match config.durability {
             config::Durability::Memory => Hold::in_memory(),
             config::Durability::Journal => Hold::of(context)?,

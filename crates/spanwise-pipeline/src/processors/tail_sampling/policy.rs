@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use regex::Regex;
 use spanwise_model::TraceId;
+use spanwise_wire::tracestate::{Threshold, TraceState, of_span, randomness_of};
 use spanwise_wire::view::{KeyValueView, ValueView, resource_attributes, span_attributes};
 use spanwise_wire::{Batch, SpanRef};
 
@@ -19,16 +20,33 @@ pub struct TraceView<'a> {
     pub spans: &'a [SpanView<'a>],
     /// What insight says, once somebody has asked.
     told: std::cell::OnceCell<Option<Told>>,
+    /// The draw by which its senders sampled, if they did.
+    draw: std::cell::OnceCell<Option<u64>>,
 }
 
 impl<'a> TraceView<'a> {
     pub fn new(trace_id: TraceId, spans: &'a [SpanView<'a>]) -> Self {
-        Self { trace_id, spans, told: std::cell::OnceCell::new() }
+        Self { trace_id, spans, told: std::cell::OnceCell::new(), draw: std::cell::OnceCell::new() }
     }
 
     /// Asks insight, once however many policies do.
     pub fn told(&self, memory: &Memory) -> Option<&Told> {
         self.told.get_or_init(|| memory.tell(self)).as_ref()
+    }
+
+    /// The randomness of a trace that some tracestate says was sampled by it: the first `ot=rv`, otherwise the id's.
+    fn draw(&self) -> Option<u64> {
+        *self.draw.get_or_init(|| {
+            let states = self.spans.iter().map(|view| of_span(view.batch.body_of(view.span)));
+            let mut is_sampled = false;
+            for state in states.filter(|state| !state.is_empty()).filter_map(TraceState::parse) {
+                if let Some(randomness) = state.randomness() {
+                    return Some(randomness);
+                }
+                is_sampled |= state.has_sampling();
+            }
+            is_sampled.then(|| randomness_of(&self.trace_id))
+        })
     }
 }
 
@@ -56,11 +74,14 @@ pub struct Chance {
     pub is_sampled: bool,
     pub probability: f64,
     pub salt: Option<u64>,
+    /// Of the draw that decided: what a tracestate says of a trace that is kept for this reason alone.
+    pub threshold: Threshold,
 }
 
 impl Chance {
     pub fn certain(is_sampled: bool) -> Self {
-        Self { is_sampled, probability: if is_sampled { 1.0 } else { 0.0 }, salt: None }
+        let probability = if is_sampled { 1.0 } else { 0.0 };
+        Self { is_sampled, probability, salt: None, threshold: Threshold::ALWAYS }
     }
 }
 
@@ -73,19 +94,19 @@ pub trait Policy: Send + Sync {
 ///
 /// # Errors
 /// What is wrong with the policy, in the collector's words where it has some.
-pub fn build(config: &PolicyConfig, memory: &Arc<Memory>) -> Result<Box<dyn Policy>, String> {
+pub fn build(config: &PolicyConfig, memory: &Arc<Memory>, use_tracestate: bool) -> Result<Box<dyn Policy>, String> {
     Ok(match config.kind.as_str() {
         "always_sample" => Box::new(AlwaysSample),
         "status_code" => Box::new(StatusCode::new(&config.status_code)?),
         "latency" => Box::new(Latency::new(&config.latency)?),
-        "probabilistic" => Box::new(Probabilistic::new(&config.probabilistic)?),
+        "probabilistic" => Box::new(Probabilistic::new(&config.probabilistic, use_tracestate)?),
         "numeric_attribute" => Box::new(NumericAttribute::new(&config.numeric_attribute)?),
         "string_attribute" => Box::new(StringAttribute::new(&config.string_attribute)?),
         "insight" => Box::new(Shows::new(&config.insight, memory)?),
         "rare_shape" => Box::new(RareShape::new(&config.rare_shape, memory)?),
         "new_dependency" => Box::new(NewDependency::new(&config.new_dependency, memory)?),
-        "and" => Box::new(And::new(&config.and.and_sub_policy, "and_sub_policy", memory)?),
-        "drop" => Box::new(And::new(&config.drop.drop_sub_policy, "drop_sub_policy", memory)?),
+        "and" => Box::new(And::new(&config.and.and_sub_policy, "and_sub_policy", memory, use_tracestate)?),
+        "drop" => Box::new(And::new(&config.drop.drop_sub_policy, "drop_sub_policy", memory, use_tracestate)?),
         "" => return Err("policy type cannot be empty".to_owned()),
         unknown => return Err(format!("unknown sampling policy type {unknown} (known: {})", KNOWN.join(", "))),
     })
@@ -169,6 +190,9 @@ impl Policy for Latency {
 
 /// The collector's own draw, so that a trace is kept here exactly when it is kept there.
 struct Probabilistic {
+    /// By the tracestate, where that counts and says that the trace was sampled; `None` keeps nothing.
+    use_tracestate: bool,
+    tracestate_threshold: Option<Threshold>,
     threshold: u64,
     probability: f64,
     /// The hash after the salt; a trace id goes on from it.
@@ -176,20 +200,35 @@ struct Probabilistic {
 }
 
 impl Probabilistic {
-    fn new(config: &ProbabilisticConfig) -> Result<Self, String> {
+    fn new(config: &ProbabilisticConfig, use_tracestate: bool) -> Result<Self, String> {
         if !(0.0..=f64::MAX).contains(&config.sampling_percentage) {
             return Err("sampling_percentage must not be negative".to_owned());
         }
         let probability = (config.sampling_percentage / 100.0).min(1.0);
         let salt = if config.hash_salt.is_empty() { DEFAULT_SALT } else { &config.hash_salt };
-        Ok(Self { threshold: threshold(probability), probability, salted: fnv1a(FNV_OFFSET, salt.as_bytes()) })
+        let (threshold, salted) = (threshold(probability), fnv1a(FNV_OFFSET, salt.as_bytes()));
+        let tracestate_threshold = Threshold::of_probability(probability);
+        Ok(Self { use_tracestate, tracestate_threshold, threshold, probability, salted })
     }
 }
 
 impl Policy for Probabilistic {
     fn evaluate(&self, trace: &TraceView<'_>) -> Chance {
-        let is_sampled = fnv1a(self.salted, &trace.trace_id.0) <= self.threshold;
-        Chance { is_sampled, probability: self.probability, salt: Some(self.salted) }
+        let mut chance = Chance {
+            is_sampled: fnv1a(self.salted, &trace.trace_id.0) <= self.threshold,
+            probability: self.probability,
+            salt: Some(self.salted),
+            threshold: Threshold::ALWAYS,
+        };
+        if self.use_tracestate {
+            chance.threshold = self.tracestate_threshold.unwrap_or_default();
+            if let Some(randomness) = trace.draw() {
+                chance.is_sampled = self.tracestate_threshold.is_some_and(|threshold| threshold.keeps(randomness));
+                // All of them are of the trace's own draw.
+                chance.salt = Some(0);
+            }
+        }
+        chance
     }
 }
 
@@ -323,13 +362,13 @@ impl Policy for StringAttribute {
 struct And(Vec<Box<dyn Policy>>);
 
 impl And {
-    fn new(policies: &[PolicyConfig], key: &str, memory: &Arc<Memory>) -> Result<Self, String> {
+    fn new(policies: &[PolicyConfig], key: &str, memory: &Arc<Memory>, use_tracestate: bool) -> Result<Self, String> {
         if policies.is_empty() {
             return Err(format!("{key} must name at least one policy"));
         }
         let build_one = |config: &PolicyConfig| match config.kind.as_str() {
             kind @ ("and" | "drop") => Err(format!("{key} {:?}: unknown sampling policy type {kind}", config.name)),
-            _ => build(config, memory).map_err(|message| format!("{key} {:?}: {message}", config.name)),
+            _ => build(config, memory, use_tracestate).map_err(|message| format!("{key} {:?}: {message}", config.name)),
         };
         Ok(Self(policies.iter().map(build_one).collect::<Result<_, _>>()?))
     }
@@ -344,6 +383,8 @@ impl Policy for And {
                 is_sampled: all.is_sampled && chance.is_sampled,
                 probability: both(all, chance),
                 salt: chance.salt.or(all.salt),
+                // The trace passes when it passes the strictest.
+                threshold: all.threshold.max(chance.threshold),
             };
             if all.probability == 0.0 {
                 break;
@@ -361,7 +402,11 @@ fn both(a: Chance, b: Chance) -> f64 {
 /// What all policies together come to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Verdict {
-    Sampled { probability: f64 },
+    /// With the smallest threshold of the policies that kept it; it is never any but 0 unless tracestates count.
+    Sampled {
+        probability: f64,
+        threshold: Threshold,
+    },
     NotSampled,
     Dropped,
 }
@@ -370,6 +415,8 @@ pub enum Verdict {
 pub struct Policies {
     pub named: Vec<NamedPolicy>,
     pub sample_on_first_match: bool,
+    /// What kept traces were kept with stands in their tracestate.
+    pub use_tracestate: bool,
     /// What its insight policies remember.
     pub memory: Arc<Memory>,
 }
@@ -383,7 +430,7 @@ pub struct NamedPolicy {
 impl Policies {
     /// # Errors
     /// Everything that is wrong with a policy.
-    pub fn new(configs: &[PolicyConfig], sample_on_first_match: bool) -> Result<Self, String> {
+    pub fn new(configs: &[PolicyConfig], sample_on_first_match: bool, use_tracestate: bool) -> Result<Self, String> {
         if configs.is_empty() {
             return Err("no policies provided".to_owned());
         }
@@ -396,11 +443,12 @@ impl Policies {
             if named.iter().any(|policy| policy.name == config.name) {
                 return Err(format!("duplicate policy name {:?}", config.name));
             }
-            let policy = build(config, &memory).map_err(|message| format!("policy {:?}: {message}", config.name))?;
+            let policy = build(config, &memory, use_tracestate)
+                .map_err(|message| format!("policy {:?}: {message}", config.name))?;
             named.push(NamedPolicy { name: config.name.clone(), is_drop: config.kind == "drop", policy });
         }
         named.sort_by_key(|policy| !policy.is_drop);
-        Ok(Self { named, sample_on_first_match, memory })
+        Ok(Self { named, sample_on_first_match, use_tracestate, memory })
     }
 
     /// Judges a trace; `note` hears what each policy that was asked said.
@@ -410,6 +458,7 @@ impl Policies {
         // Probabilities of not being kept, one for each independent draw.
         let mut missed: Vec<(Option<u64>, f64)> = Vec::new();
         let mut not_dropped = 1.0;
+        let mut threshold: Option<Threshold> = None;
         for (place, NamedPolicy { is_drop, policy, .. }) in self.named.iter().enumerate() {
             let chance = policy.evaluate(trace);
             if *is_drop {
@@ -423,11 +472,14 @@ impl Policies {
             note(
                 place,
                 match chance.is_sampled {
-                    true => Verdict::Sampled { probability: chance.probability },
+                    true => Verdict::Sampled { probability: chance.probability, threshold: chance.threshold },
                     false => Verdict::NotSampled,
                 },
             );
-            is_sampled |= chance.is_sampled;
+            if chance.is_sampled {
+                is_sampled = true;
+                threshold = Some(threshold.map_or(chance.threshold, |threshold| threshold.min(chance.threshold)));
+            }
             is_kept_surely |= chance.probability >= 1.0;
             match missed.iter_mut().find(|(salt, _)| salt.is_some() && *salt == chance.salt) {
                 Some((_, miss)) => *miss = miss.min(1.0 - chance.probability),
@@ -441,7 +493,8 @@ impl Policies {
             return Verdict::NotSampled;
         }
         let kept = if is_kept_surely { 1.0 } else { 1.0 - missed.iter().map(|(_, miss)| miss).product::<f64>() };
-        Verdict::Sampled { probability: (kept * not_dropped).clamp(f64::MIN_POSITIVE, 1.0) }
+        let probability = (kept * not_dropped).clamp(f64::MIN_POSITIVE, 1.0);
+        Verdict::Sampled { probability, threshold: threshold.unwrap_or_default() }
     }
 }
 
@@ -456,7 +509,7 @@ mod tests {
         let mut errors = Vec::new();
         let configs: super::super::config::TailSamplingConfig =
             crate::config::decode::decode(&node, "p", &mut errors).unwrap_or_else(|| panic!("{errors:?}"));
-        Policies::new(&configs.policies, configs.sample_on_first_match)
+        Policies::new(&configs.policies, configs.sample_on_first_match, false)
     }
 
     fn span(attributes: Vec<KeyValue>, status: i32, millis: u64) -> Span {
@@ -480,8 +533,10 @@ mod tests {
         policies.decide(&TraceView::new(TraceId(trace_id), &views), |_, _| {})
     }
 
+    const SURELY: Verdict = Verdict::Sampled { probability: 1.0, threshold: Threshold::ALWAYS };
+
     fn keeps(yaml: &str, spans: &[Span]) -> bool {
-        matches!(decide(&policies(yaml).unwrap(), [1; 16], spans), Verdict::Sampled { probability: 1.0 })
+        decide(&policies(yaml).unwrap(), [1; 16], spans) == SURELY
     }
 
     #[test]
@@ -535,7 +590,7 @@ mod tests {
         let all = policies(yaml).unwrap();
         let health = span(vec![KeyValue::new("route", "/healthz")], 2, 5);
         assert_eq!(decide(&all, [1; 16], &[health]), Verdict::Dropped);
-        assert_eq!(decide(&all, [1; 16], &[span(Vec::new(), 0, 5)]), Verdict::Sampled { probability: 1.0 });
+        assert_eq!(decide(&all, [1; 16], &[span(Vec::new(), 0, 5)]), SURELY);
     }
 
     /// Values of Go's `hash/fnv` and `math/big`, as the collector computes them.
@@ -620,7 +675,7 @@ mod tests {
             spans
         };
         assert_eq!(decide(&all, [1; 16], &loop_of(4)), Verdict::NotSampled);
-        assert_eq!(decide(&all, [1; 16], &loop_of(12)), Verdict::Sampled { probability: 1.0 });
+        assert_eq!(decide(&all, [1; 16], &loop_of(12)), SURELY);
     }
 
     /// The share of random ids that are kept is the probability that is reported.
@@ -649,7 +704,7 @@ mod tests {
             for number in 0..20_000u64 {
                 let mut id = [3; 16];
                 id[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-                if let Verdict::Sampled { probability } = decide(&all, id, &[span(Vec::new(), 0, 1)]) {
+                if let Verdict::Sampled { probability, .. } = decide(&all, id, &[span(Vec::new(), 0, 1)]) {
                     assert!((probability - expected).abs() < 1e-9, "{list}: {probability}");
                     kept += 1;
                 }
@@ -659,7 +714,72 @@ mod tests {
         }
         let slow_one = [span(Vec::new(), 0, 100)];
         let all = policies(&format!("policies: [{}, {slow}]", random(20, "a"))).unwrap();
-        assert_eq!(decide(&all, [1; 16], &slow_one), Verdict::Sampled { probability: 1.0 });
+        assert_eq!(decide(&all, [1; 16], &slow_one), SURELY);
+    }
+
+    /// The threshold of the verdict on a trace whose spans have these tracestates, as `th` has it.
+    fn kept_with(list: &str, states: &[&str], millis: u64) -> Option<String> {
+        let node = crate::config::yaml::parse(&format!("policies: [{list}]"), 0).unwrap();
+        let config: super::super::config::TailSamplingConfig =
+            crate::config::decode::decode(&node, "p", &mut Vec::new()).unwrap();
+        let all = Policies::new(&config.policies, false, true).unwrap();
+        let spans: Vec<_> = states
+            .iter()
+            .map(|state| Span { trace_state: (*state).to_owned(), ..span(Vec::new(), 0, millis) })
+            .collect();
+        // The last 56 bits of the id are seven eighths of their range.
+        let mut id = [1; 16];
+        id[9] = 0xe0;
+        match decide(&all, id, &spans) {
+            Verdict::Sampled { threshold, .. } => Some(threshold.to_string()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn with_tracestates_the_draw_is_that_of_the_senders() {
+        let random = |percent: u32, salt: &str| {
+            format!(
+                "{{name: p{percent}{salt}, type: probabilistic, probabilistic: {{sampling_percentage: {percent}, hash_salt: '{salt}'}}}}"
+            )
+        };
+        let slow = "{name: l, type: latency, latency: {threshold_ms: 50}}";
+        let and = |inner: &str| {
+            format!("{{name: and, type: and, and: {{and_sub_policy: [{{name: y, type: always_sample}}, {inner}]}}}}")
+        };
+        let low = "ot=rv:10000000000000";
+        for (list, states, millis, expected) in [
+            // By the id's last 56 bits: of thresholds up to 7/8 it is kept.
+            (random(25, ""), &["ot=th:0"][..], 1, Some("c")),
+            (random(12, ""), &["ot=th:0"], 1, None),
+            // By the first draw that a span names.
+            (random(95, ""), &["", "a=b", low], 1, Some("0cccccccccccd")),
+            (random(90, ""), &[low, "ot=rv:f0000000000000"], 1, None),
+            (random(90, ""), &["ot=rv:broken", "ot=rv:f0000000000000"], 1, Some("19999999999998")),
+            (random(0, ""), &["ot=rv:ffffffffffffff"], 1, None),
+            // The least strict of those that kept it, the strictest of those that must all.
+            (format!("{}, {}", random(25, ""), random(50, "")), &["ot=th:0"], 1, Some("8")),
+            (format!("{}, {}", random(25, ""), random(5, "")), &["ot=th:0"], 1, Some("c")),
+            (and(&random(25, "")), &["ot=th:0"], 1, Some("c")),
+            // What is kept for what it is, is kept always.
+            (format!("{}, {slow}", random(25, "")), &["ot=th:0"], 100, Some("0")),
+            (format!("{}, {slow}", random(5, "")), &["ot=th:0"], 100, Some("0")),
+            // Nobody sampled before: the collector's hash draws.
+            (random(100, ""), &["", "a=b", "ot=x:1"], 1, Some("0")),
+        ] {
+            assert_eq!(kept_with(&list, states, millis).as_deref(), expected, "{list} {states:?}");
+        }
+        // That hash keeps the same traces as without tracestates, and says with which threshold.
+        for percent in 1..100 {
+            let list = random(percent, "a");
+            let mut id = [1; 16];
+            id[9] = 0xe0;
+            let without = decide(&policies(&format!("policies: [{list}]")).unwrap(), id, &[span(Vec::new(), 0, 1)]);
+            let with = kept_with(&list, &[""], 1);
+            assert_eq!(with.is_some(), without != Verdict::NotSampled, "{percent}");
+            let threshold = Threshold::of_probability(f64::from(percent) / 100.0).unwrap().to_string();
+            assert!(with.is_none_or(|with| with == threshold), "{percent}");
+        }
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use spanwise_journal::Position;
 use spanwise_model::{SpanId, TraceId};
-use spanwise_wire::{Batch, SpanRef, rebuild};
+use spanwise_wire::tracestate::{Threshold, TraceState, of_span, with_trace_state};
+use spanwise_wire::{Batch, Piece, SpanRef, rebuild};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -70,8 +71,8 @@ pub struct Shard {
     /// Of traces that an earlier process kept: the batches it had handed on.
     delivered: FxHashMap<TraceId, Vec<Position>>,
     next_tick: Instant,
-    /// Kept spans that have not left yet, by the bits of their probability.
-    leaving: BTreeMap<u64, Vec<Place>>,
+    /// Kept spans that have not left yet, by the bits of their probability and by their threshold.
+    leaving: BTreeMap<(u64, Threshold), Vec<Place>>,
     leaving_spans: usize,
     /// Spans of decided traces: their places are free once what leaves has left.
     settled: Vec<Place>,
@@ -224,11 +225,11 @@ impl Shard {
         let was_delivered =
             from.is_some_and(|from| self.delivered.get(&trace_id).is_some_and(|places| places.contains(&from)));
         match late.verdict {
-            Verdict::Sampled { probability } if !was_delivered => {
+            Verdict::Sampled { probability, threshold } if !was_delivered => {
                 // Held like a waiting span until it has left.
                 self.traces.count_in(place);
                 self.settled.push(place);
-                self.leaving.entry(probability.to_bits()).or_default().push(place);
+                self.leaving.entry((probability.to_bits(), threshold)).or_default().push(place);
                 self.leaving_spans += 1;
             }
             Verdict::Sampled { .. } => {}
@@ -295,8 +296,9 @@ impl Shard {
         metrics.decided(verdict).add(1);
         let spans = places.len() as u64;
         match verdict {
-            Verdict::Sampled { probability } => {
-                self.leaving.entry(probability.to_bits()).or_default().extend_from_slice(places);
+            Verdict::Sampled { probability, threshold } => {
+                let leaving = self.leaving.entry((probability.to_bits(), threshold)).or_default();
+                leaving.extend_from_slice(places);
                 self.leaving_spans += places.len();
             }
             Verdict::NotSampled => metrics.dropped_not_sampled.add(spans),
@@ -311,16 +313,17 @@ impl Shard {
     /// Sends what leaves; then the decisions are on disk, and then the batches are free.
     async fn flush(&mut self) {
         self.leaving_spans = 0;
-        for (probability, places) in std::mem::take(&mut self.leaving) {
+        for ((probability, threshold), places) in std::mem::take(&mut self.leaving) {
             for places in places.chunks(MAX_SPANS_PER_BATCH) {
-                let batch = rebuild(places.iter().map(|place| self.traces.piece(*place)));
-                let payload = Payload { probability: f64::from_bits(probability), ..Payload::new(batch) };
-                let spans = places.len() as u64;
-                match hand_on(&*self.parts.next, payload, &self.parts.stop).await {
-                    Ok(()) => self.parts.metrics.outgoing.add(spans),
-                    Err(refusal) => {
-                        self.parts.metrics.dropped_refused.add(spans);
-                        tracing::error!(%refusal, spans, "sampled spans were refused by the next stage and are dropped");
+                for (batch, probability) in self.batches(places, f64::from_bits(probability), threshold) {
+                    let spans = batch.len_spans() as u64;
+                    let payload = Payload { probability, ..Payload::new(batch) };
+                    match hand_on(&*self.parts.next, payload, &self.parts.stop).await {
+                        Ok(()) => self.parts.metrics.outgoing.add(spans),
+                        Err(refusal) => {
+                            self.parts.metrics.dropped_refused.add(spans);
+                            tracing::error!(%refusal, spans, "sampled spans were refused by the next stage and are dropped");
+                        }
                     }
                 }
             }
@@ -328,6 +331,25 @@ impl Shard {
         self.parts.log.write().await;
         let settled = std::mem::take(&mut self.settled);
         self.traces.release(&settled);
+    }
+
+    /// What leaves, and with which probability it was kept where its tracestate does not say so.
+    fn batches(&self, places: &[Place], probability: f64, threshold: Threshold) -> Vec<(Batch, f64)> {
+        let pieces = places.iter().map(|place| self.traces.piece(*place));
+        if !self.parts.policies.use_tracestate {
+            return vec![(rebuild(pieces), probability)];
+        }
+        let (mut told, mut untold): (Vec<(Piece<'_>, Vec<u8>)>, Vec<Piece<'_>>) = Default::default();
+        for piece in pieces {
+            match TraceState::parse(of_span(piece.span)) {
+                Some(state) => told.push((piece, with_trace_state(piece.span, &state.with_threshold(threshold)))),
+                None => untold.push(piece),
+            }
+        }
+        self.parts.metrics.unparseable_tracestate.add(untold.len() as u64);
+        let told_batch = rebuild(told.iter().map(|(piece, span)| Piece { span, ..*piece }));
+        let batches = [(told_batch, 1.0), (rebuild(untold), probability)];
+        batches.into_iter().filter(|(batch, _)| !batch.is_empty()).collect()
     }
 
     /// At the end: what is on disk waits for the next start, the rest is decided on what has arrived.

@@ -215,3 +215,63 @@ async fn waiting_traces_and_decisions_survive_a_crash() {
     assert_eq!(kept.get(&3), None, "a delivered trace was sent again: {kept:?}");
     assert_eq!(kept.get(&4), Some(&vec![2]));
 }
+
+/// Tracestates of the spans that left, by trace and span, and the probability they left with.
+fn states(run: &Run) -> BTreeMap<(u8, u8), (String, f64)> {
+    let mut states = BTreeMap::new();
+    for payload in run.sink.payloads() {
+        for (span, piece) in payload.batch.spans().iter().zip(payload.batch.pieces()) {
+            let state = spanwise_wire::tracestate::of_span(piece.span).to_owned();
+            states.insert((span.trace_id.0[0], span.span_id.0[0]), (state, payload.probability));
+        }
+    }
+    states
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_trace_says_with_which_threshold() {
+    let policies = format!(
+        "{}- {{name: some, type: probabilistic, probabilistic: {{sampling_percentage: 25}}}}\n",
+        "decision_wait: 10s\npolicies:\n- {name: errors, type: status_code, status_code: {status_codes: [ERROR]}}\n"
+    );
+    let with_state = |trace: u8, id: u8, is_error: bool, state: &str| Span {
+        trace_state: state.to_owned(),
+        ..span(trace, id, is_error)
+    };
+    let high = "ot=rv:f0000000000000";
+    let spans = [
+        with_state(1, 1, false, high),
+        with_state(1, 2, false, &format!("{high};th:e,a=b")),
+        with_state(1, 3, false, "not a tracestate"),
+        with_state(2, 1, true, ""),
+        with_state(3, 1, false, "ot=rv:b0000000000000"),
+    ];
+    let late = [with_state(1, 4, false, high), with_state(2, 2, false, "a=b")];
+    let mut context = context("tail_sampling");
+    let dir = tempfile::tempdir().unwrap();
+    context.spools.open("", dir.path(), None).unwrap();
+    context.feature_gates = crate::FeatureGates::parse(&[USE_TRACESTATE.to_owned()]).unwrap();
+    let run = Run::with_context(&policies, context);
+    run.send(&spans).await;
+    seconds(12).await;
+    run.send(&late).await;
+    seconds(1).await;
+    let told = |state: &str| (state.to_owned(), 1.0);
+    let expected = BTreeMap::from([
+        ((1, 1), told("ot=rv:f0000000000000;th:c")),
+        // What is stricter stays.
+        ((1, 2), told("ot=rv:f0000000000000;th:e,a=b")),
+        // What cannot be read stays as it is, and the store hears of the probability.
+        ((1, 3), ("not a tracestate".to_owned(), 0.25)),
+        ((1, 4), told("ot=rv:f0000000000000;th:c")),
+        ((2, 1), told("ot=th:0")),
+        ((2, 2), told("ot=th:0,a=b")),
+    ]);
+    assert_eq!(states(&run), expected);
+    assert_eq!(run.total("otelcol_processor_tail_sampling_count_spans_with_unparseable_tracestate"), 1);
+    // Without the gate nothing is written.
+    let run = Run::start(&policies);
+    run.send(&[with_state(2, 1, true, "a=b")]).await;
+    seconds(12).await;
+    assert_eq!(states(&run), BTreeMap::from([((2, 1), ("a=b".to_owned(), 1.0))]));
+}

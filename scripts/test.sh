@@ -36,8 +36,9 @@ step 'page: types, lint, walls, build' scripts/ui.sh
 step 'licences, bans, sources' scripts/deny.sh
 step 'formatting' cargo fmt --all --check
 step 'clippy' cargo clippy --quiet --profile ci --workspace --all-targets -- -D warnings
-# Whoever runs this in the background ignores Ctrl-C, and so would the programs that the tests send it to.
-step 'tests' env --default-signal=INT,QUIT cargo test --quiet --profile ci --workspace
+# Whoever runs this in the background or under nohup ignores Ctrl-C or a hang-up, and so would the programs that the tests
+# send them to.
+step 'tests' env --default-signal=HUP,INT,QUIT cargo test --quiet --profile ci --workspace
 step 'propagation without std' cargo check --quiet --profile ci -p spanwise-propagate --no-default-features
 
 # What crates.io would get of them; `make package` also builds that. Without a network unless something is missing.

@@ -89,7 +89,7 @@ export async function queryNames(signal?: AbortSignal): Promise<string[]> {
 }
 
 export const insights = (window: SearchWindow, filter: { service?: string; kind?: string }, signal?: AbortSignal): Promise<Insights> =>
-  get(`/api/spanwise/insights?${query(window, { service: filter.service ?? '', kind: filter.kind ?? '', entry_points: 'true' })}`, signal);
+  get(`/api/spanwise/insights?${query(window, { service: filter.service ?? '', kind: filter.kind ?? '', details: 'true' })}`, signal);
 
 export const servicesSummary = (window: SearchWindow, signal?: AbortSignal): Promise<ServicesAnswer> => get(`/api/spanwise/services/summary?${query(window)}`, signal);
 

@@ -156,6 +156,8 @@ export interface Finding {
   confidence: string;
   /** Those that it hurts, the one with most of the traces first; findings of one trace have none. */
   entry_points?: { service: string; operation: string }[];
+  /** Of repeated calls: how many traces have how many, least first. */
+  histogram?: { from: number; to: number; traces: number }[];
 }
 
 export interface Insights {

@@ -1,6 +1,6 @@
 import type { Finding } from '../api/types';
 import { serviceColour } from '../base/colour';
-import { milliseconds, percent } from '../base/format';
+import { count, milliseconds, percent } from '../base/format';
 import { list, number, text } from '../model/findings';
 
 const WIDTH = 330;
@@ -42,9 +42,11 @@ function Repeats({ finding }: { finding: Finding }) {
   const callee = text(subject, 'callee', 'service') || text(subject, 'callee', 'system') || caller;
   const shown = Math.min(Math.max(p50, 2), 40);
   const [left, right] = [14, WIDTH - 14];
+  const bins = finding.histogram ?? [];
+  const below = bins.length > 1 ? HISTOGRAM + 18 : 0;
   const step = (right - left) / shown;
   return (
-    <svg viewBox={`0 0 ${WIDTH} ${saving ? 92 : 74}`} role="img" aria-label={`${caller} calls ${callee} ${p50} times in the median, at most ${most}`}>
+    <svg viewBox={`0 0 ${WIDTH} ${(saving ? 92 : 70) + below}`} role="img" aria-label={`${caller} calls ${callee} ${p50} times in the median, at most ${most}${inWords(bins)}`}>
       <text x={0} y={10} className="strong">{cut(caller, 24)}</text>
       <text x={WIDTH} y={10} textAnchor="end">{cut(callee, 24)}</text>
       <rect x={0} y={15} width={WIDTH} height={12} rx={2} fill={serviceColour(caller)} />
@@ -54,6 +56,7 @@ function Repeats({ finding }: { finding: Finding }) {
           : <rect key={at} x={left + (at % 3) * 3} y={31 + (at / shown) * 12} width={right - left - 12} height={Math.max(0.5, 12 / shown - 0.6)} fill={serviceColour(callee)} />
       ))}
       <text x={left} y={60} className="strong">×{p50}</text>
+      {bins.length > 1 && <Histogram bins={bins} top={saving ? 98 : 70} />}
       <text x={left + 34} y={60}>{p95 !== undefined && p95 !== p50 ? `95th percentile ×${p95}, ` : ''}most ×{most}</text>
       {saving !== undefined && saving > 0 && (
         <>
@@ -63,6 +66,37 @@ function Repeats({ finding }: { finding: Finding }) {
         </>
       )}
     </svg>
+  );
+}
+
+const HISTOGRAM = 34;
+
+const range = (bin: { from: number; to: number }) => (bin.from === bin.to ? `${bin.from}` : `${bin.from} to ${bin.to}`);
+
+function inWords(bins: NonNullable<Finding['histogram']>): string {
+  return bins.length > 1 ? `; ${bins.filter((bin) => bin.traces > 0).map((bin) => `${range(bin)} times in ${count(Math.round(bin.traces))} traces`).join(', ')}` : '';
+}
+
+/** In how many traces the call is made how often. */
+function Histogram({ bins, top }: { bins: NonNullable<Finding['histogram']>; top: number }) {
+  const most = Math.max(...bins.map((bin) => bin.traces), 1e-9);
+  const step = WIDTH / bins.length;
+  const [first, last] = [bins[0], bins[bins.length - 1]];
+  return (
+    <g>
+      {bins.map((bin, at) => {
+        const height = bin.traces > 0 ? Math.max(1.5, (bin.traces / most) * HISTOGRAM) : 0;
+        return (
+          <rect key={bin.from} x={at * step + 1} y={top + HISTOGRAM - height} width={Math.max(1, step - 2)} height={height} fill="var(--muted)" opacity={0.75}>
+            <title>{`${range(bin)} times: ${count(Math.round(bin.traces))} traces`}</title>
+          </rect>
+        );
+      })}
+      <path d={`M0 ${top + HISTOGRAM + 0.5} H${WIDTH}`} stroke="var(--line)" />
+      <text x={0} y={top + HISTOGRAM + 13}>{first && `×${range(first)}`}</text>
+      <text x={WIDTH / 2} y={top + HISTOGRAM + 13} textAnchor="middle">traces by number of calls</text>
+      <text x={WIDTH} y={top + HISTOGRAM + 13} textAnchor="end">{last && `×${range(last)}`}</text>
+    </g>
   );
 }
 

@@ -59,6 +59,19 @@ test('what is looked at, drawn and told apart of a busy minute is said in words'
   }
 });
 
+test('repeated calls are drawn as a histogram, and said in words', async ({ page }) => {
+  await page.goto(server.page);
+  const card = page.getByRole('article').filter({ hasText: 'N+1 calls' }).first();
+  await expect(card.getByText('traces by number of calls')).toBeVisible();
+  const words = await card.getByRole('img').first().getAttribute('aria-label');
+  const counts = [...(words ?? '').matchAll(/(\d+) to (\d+) times in ([\d,]+) traces/g)].map(([, from, to, traces]) => [from, to, traces].map(Number));
+  expect(counts.length).toBeGreaterThan(3);
+  expect(counts.every(([from, to, traces], at) => from! <= to! && traces! > 0 && (at === 0 || from! > counts[at - 1]![1]!))).toBe(true);
+  // Every affected trace stands in one bar.
+  const affected = Number(((await card.textContent()) ?? '').match(/([\d,]+) of [\d,]+ traces/)?.[1]?.replace(/,/g, ''));
+  expect(counts.reduce((sum, [, , traces]) => sum + traces!, 0)).toBe(affected);
+});
+
 test('a finding leads to the entry points it hurts, they to it, and a mute shows there too', async ({ page }) => {
   await page.goto(server.page);
   const card = page.getByRole('article').filter({ hasText: 'N+1 calls' }).first();

@@ -47,11 +47,23 @@ pub struct Finding {
     /// Service and operation of those that it hurts, the one with most of the traces first.
     #[serde(skip)]
     pub entry_points: Vec<(String, String)>,
+    /// Of repeated calls: how many of the affected traces have how many. Least first.
+    #[serde(skip)]
+    pub repeats: Vec<Bin>,
     #[serde(skip)]
     pub first_seen_unix_nano: u64,
     #[serde(skip)]
     pub last_seen_unix_nano: u64,
     pub confidence: &'static str,
+}
+
+/// Part of a histogram: traces with `from` to `to` of something, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Bin {
+    pub from: u64,
+    pub to: u64,
+    /// Weighted: with sampling not a whole number.
+    pub traces: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -479,6 +491,7 @@ impl<'a> View<'a> {
             evidence,
             examples: examples.iter().take(10).map(|(_, row)| self.rows[*row].trace_id.to_string()).collect(),
             entry_points: self.entry_points(rows).into_iter().map(named).collect(),
+            repeats: Vec::new(),
             first_seen_unix_nano: starts().min().unwrap_or(0),
             last_seen_unix_nano: starts().max().unwrap_or(0),
             confidence: if rows.len() >= thresholds::SURE { "high" } else { "medium" },

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::{Draft, Finding, View, ms, percent, statistics};
+use super::{Bin, Draft, Finding, View, ms, percent, statistics};
 use crate::repetition::RepetitionKind;
 use crate::row::{Callee, Operation};
 use crate::thresholds;
@@ -177,5 +177,46 @@ fn finding(view: &View<'_>, of_loop: &Loop) -> Option<Finding> {
         subject,
         evidence,
     };
-    Some(view.finding(draft, &rows, seen, &costs))
+    Some(Finding { repeats: histogram(&counts), ..view.finding(draft, &rows, seen, &costs) })
+}
+
+/// Most parts of a histogram: as many as a small picture shows.
+const BINS: u64 = 12;
+
+/// Of `(calls, weight)`: parts of one width from the least to the most.
+fn histogram(counts: &[(f64, f64)]) -> Vec<Bin> {
+    let calls = || counts.iter().map(|(count, _)| *count as u64);
+    let (Some(least), Some(most)) = (calls().min(), calls().max()) else { return Vec::new() };
+    let width = (most - least + 1).div_ceil(BINS);
+    let parts = (most - least) / width + 1;
+    let mut bins: Vec<Bin> = (0..parts)
+        .map(|part| least + part * width)
+        .map(|from| Bin { from, to: (from + width - 1).min(most), traces: 0.0 })
+        .collect();
+    for (count, weight) in counts {
+        bins[((*count as u64 - least) / width) as usize].traces += weight;
+    }
+    bins
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_has_every_trace_once_and_no_more_parts_than_a_picture_shows() {
+        assert_eq!(histogram(&[]), []);
+        assert_eq!(histogram(&[(7.0, 1.0), (7.0, 2.5)]), [Bin { from: 7, to: 7, traces: 3.5 }]);
+        let few = histogram(&[(3.0, 1.0), (5.0, 1.0), (5.0, 1.0)]);
+        let bins: Vec<(u64, u64, f64)> = few.iter().map(|bin| (bin.from, bin.to, bin.traces)).collect();
+        assert_eq!(bins, [(3, 3, 1.0), (4, 4, 0.0), (5, 5, 2.0)]);
+        for most in 1..400u64 {
+            let counts: Vec<(f64, f64)> = (1..=most).map(|count| (count as f64, 1.0)).collect();
+            let bins = histogram(&counts);
+            assert!(bins.len() as u64 <= BINS && !bins.is_empty());
+            assert_eq!((bins[0].from, bins[bins.len() - 1].to), (1, most));
+            assert!(bins.iter().all(|bin| bin.traces == (bin.to - bin.from + 1) as f64), "{bins:?}");
+            assert!(bins.windows(2).all(|pair| pair[0].to + 1 == pair[1].from), "{bins:?}");
+        }
+    }
 }

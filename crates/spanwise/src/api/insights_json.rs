@@ -12,18 +12,22 @@ use crate::time_text::format_time;
 pub struct Asked<'a> {
     pub service: Option<&'a str>,
     pub kind: Option<&'a str>,
-    /// Entry points of each finding by service and operation, beside what the contract has.
-    pub entry_points: bool,
+    /// Also what the page draws of each finding, beside what the contract has: its entry points by service and operation,
+    /// and how many traces repeat a call how often.
+    pub details: bool,
 }
 
 pub fn insights_json(insights: &Insights, window: Window, asked: Asked<'_>) -> Json {
-    let Asked { service, kind, entry_points } = asked;
+    let Asked { service, kind, details } = asked;
     let json_of = |finding: &Finding| {
         let mut json = finding_json(finding);
-        if entry_points {
+        if details {
             let named = finding.entry_points.iter();
             json["entry_points"] =
                 named.map(|(service, operation)| json!({"service": service, "operation": operation})).collect();
+            if !finding.repeats.is_empty() {
+                json["histogram"] = json!(finding.repeats);
+            }
         }
         json
     };
@@ -77,6 +81,8 @@ fn concerns(finding: &Finding, service: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use spanwise_insight::population::Bin;
+
     use super::*;
 
     #[test]
@@ -104,15 +110,19 @@ mod tests {
     }
 
     #[test]
-    fn entry_points_are_named_to_whom_asks_for_them() {
-        let finding =
-            Finding { entry_points: vec![("gateway".to_owned(), "GET /cart".to_owned())], ..Finding::default() };
-        let insights = Insights { findings: vec![finding], ..Insights::default() };
-        let of = |entry_points| {
-            insights_json(&insights, Window { from: 0, to: 1 }, Asked { entry_points, ..Asked::default() })
+    fn details_are_told_to_whom_asks_for_them() {
+        let finding = Finding {
+            entry_points: vec![("gateway".to_owned(), "GET /cart".to_owned())],
+            repeats: vec![Bin { from: 5, to: 6, traces: 2.0 }],
+            ..Finding::default()
         };
+        let insights = Insights { findings: vec![finding], ..Insights::default() };
+        let of = |details| insights_json(&insights, Window { from: 0, to: 1 }, Asked { details, ..Asked::default() });
         let named = json!([{"service": "gateway", "operation": "GET /cart"}]);
         assert_eq!(of(true)["findings"][0]["entry_points"], named);
-        assert_eq!(of(false)["findings"][0].get("entry_points"), None);
+        assert_eq!(of(true)["findings"][0]["histogram"], json!([{"from": 5, "to": 6, "traces": 2.0}]));
+        for key in ["entry_points", "histogram", "repeats"] {
+            assert_eq!(of(false)["findings"][0].get(key), None);
+        }
     }
 }

@@ -97,7 +97,7 @@ struct InsightsParameters {
     service: Option<String>,
     kind: Option<String>,
     #[serde(default)]
-    entry_points: bool,
+    details: bool,
 }
 
 async fn insights(State(app): State<App>, Query(parameters): Query<InsightsParameters>) -> Answer {
@@ -109,7 +109,7 @@ async fn insights(State(app): State<App>, Query(parameters): Query<InsightsParam
     let asked = Asked {
         service: parameters.service.as_deref().filter(|service| !service.is_empty()),
         kind: parameters.kind.as_deref().filter(|kind| !kind.is_empty()),
-        entry_points: parameters.entry_points,
+        details: parameters.details,
     };
     Ok(axum::Json(insights_json(&found, window, asked)))
 }

@@ -1,6 +1,6 @@
 //! How many traces a stored one stands for, where others were sampled away.
 
-use spanwise_model::{Trace, TraceSpan};
+use spanwise_model::{Threshold, Trace, TraceSpan};
 
 use crate::view::{Scalar, scalars};
 
@@ -112,18 +112,9 @@ pub fn adjusted_count(trace: &Trace) -> f64 {
     TraceWeight::of(trace).count
 }
 
-/// `ot=th:c` in a tracestate: a threshold of up to 14 hexadecimal digits, zeros at its end left out; traces whose
-/// randomness lies below it were dropped. <https://opentelemetry.io/docs/specs/otel/trace/tracestate-probability-sampling/>
+/// How many traces one with this tracestate stands for, if it says so by `ot=th:…`.
 pub fn of_trace_state(trace_state: &str) -> Option<f64> {
-    let member = trace_state.split(',').find_map(|member| member.trim().strip_prefix("ot="))?;
-    let threshold = member.split(';').find_map(|field| field.trim().strip_prefix("th:"))?;
-    if threshold.is_empty() || threshold.len() > 14 {
-        return None;
-    }
-    let digits = u64::from_str_radix(threshold, 16).ok()?;
-    let threshold = digits << (4 * (14 - threshold.len()));
-    let kept = (1u64 << 56).checked_sub(threshold).filter(|kept| *kept > 0)?;
-    Some(((1u64 << 56) as f64 / kept as f64).min(MOST))
+    Threshold::of_trace_state(trace_state).map(|threshold| (1.0 / threshold.probability()).min(MOST))
 }
 
 #[cfg(test)]

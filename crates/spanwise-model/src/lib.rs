@@ -7,10 +7,12 @@ pub mod id;
 pub mod limits;
 pub mod semconv;
 pub mod span;
+mod threshold;
 pub mod value;
 
 pub use budget::{Charge, MemoryBudget};
 pub use id::{InvalidId, SpanId, TraceId};
 pub use limits::Limits;
 pub use span::{Event, Link, Resource, Scope, Span, SpanKind, Status, StatusCode, Trace, TraceSpan};
+pub use threshold::Threshold;
 pub use value::{KeyValue, Value};

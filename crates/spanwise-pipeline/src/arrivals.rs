@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use spanwise_model::limits;
+use spanwise_model::{Threshold, limits};
 use spanwise_wire::Batch;
-use spanwise_wire::sampling::probability_of_tracestate;
-use spanwise_wire::view::{Fields, service_name, span_name};
+use spanwise_wire::tracestate::of_span;
+use spanwise_wire::view::{service_name, span_name};
 
 /// Roots of one operation since they were last taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -43,15 +43,14 @@ impl Arrivals {
             let body = batch.body_of(span);
             let service = service_name(batch.resource_header(batch.resource_of(place))).unwrap_or("unknown_service");
             let key = (service.to_owned(), span_name(body).to_owned());
-            let tracestate = Fields::new(body).filter(|field| field.number == 3).last();
-            let probability = tracestate.and_then(|field| probability_of_tracestate(field.value.text()));
+            let probability = Threshold::of_trace_state(of_span(body)).map(Threshold::probability);
             let mut seen = self.0.seen.lock();
             if seen.len() >= limits::SAMPLING_OPERATIONS && !seen.contains_key(&key) {
                 continue;
             }
             let entry = seen.entry(key).or_default();
             entry.sampled += 1;
-            match probability.filter(|probability| *probability > 0.0) {
+            match probability {
                 Some(probability) => entry.true_count += 1.0 / probability,
                 None => {
                     entry.unweighted += 1;

@@ -109,18 +109,6 @@ pub fn asked_service(request: &[u8]) -> String {
     }
 }
 
-/// `ot=th:…` of a `tracestate` as the probability that the span was sampled with. `None` when it does not say.
-/// <https://opentelemetry.io/docs/specs/otel/trace/tracestate-handling/#sampling-threshold-value-th>
-pub fn probability_of_tracestate(tracestate: &str) -> Option<f64> {
-    let own = tracestate.split(',').find_map(|member| member.trim().strip_prefix("ot="))?;
-    let digits = own.split(';').find_map(|member| member.strip_prefix("th:"))?;
-    if !(1..=14).contains(&digits.len()) {
-        return None;
-    }
-    let threshold = u64::from_str_radix(digits, 16).ok()? << (4 * (14 - digits.len()));
-    Some(((1u64 << 56) - threshold) as f64 / (1u64 << 56) as f64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,20 +141,5 @@ mod tests {
         assert_eq!(asked_service(&[0x0a, 4, b's', b'h', b'o', b'p']), "shop");
         assert_eq!(asked_service(&[]), "");
         assert_eq!(asked_service(&[0x0a, 200, 1]), "");
-    }
-
-    #[test]
-    fn thresholds_read_as_probabilities() {
-        for (tracestate, expected) in [
-            ("ot=th:8", Some(0.5)),
-            ("ot=th:0", Some(1.0)),
-            ("a=b, ot=rv:1;th:c", Some(0.25)),
-            ("ot=th:", None),
-            ("ot=th:123456789abcdef", None),
-            ("ot=rv:1", None),
-            ("", None),
-        ] {
-            assert_eq!(probability_of_tracestate(tracestate), expected, "{tracestate}");
-        }
     }
 }

@@ -1,56 +1,10 @@
 //! The member `ot` of a W3C tracestate: with which probability a span was sampled, and which draw decided.
 //! <https://opentelemetry.io/docs/specs/otel/trace/tracestate-handling/>, <https://www.w3.org/TR/trace-context/#tracestate-header>
 
-use std::fmt;
-
-use spanwise_model::TraceId;
+use spanwise_model::{Threshold, TraceId};
 
 use crate::encode::put_str;
 use crate::view::Fields;
-
-/// Traces whose randomness lies below it were dropped: 56 bits, as a big-endian number. Small, since millions of
-/// decisions are remembered with one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Threshold([u8; 7]);
-
-/// Hexadecimal digits of a threshold or of randomness.
-const DIGITS: usize = 14;
-const RANGE: u64 = 1 << 56;
-
-impl Threshold {
-    /// All traces are kept.
-    pub const ALWAYS: Threshold = Threshold([0; 7]);
-
-    /// The nearest one; `None` for what keeps nothing.
-    pub fn of_probability(probability: f64) -> Option<Self> {
-        let kept = (probability.clamp(0.0, 1.0) * RANGE as f64).round() as u64;
-        (kept > 0).then(|| Self::of_bits(RANGE - kept))
-    }
-
-    /// The lower 56 bits.
-    pub fn of_bits(bits: u64) -> Self {
-        let mut threshold = [0; 7];
-        threshold.copy_from_slice(&bits.to_be_bytes()[1..]);
-        Self(threshold)
-    }
-
-    pub fn bits(self) -> u64 {
-        self.0.iter().fold(0, |bits, byte| bits << 8 | u64::from(*byte))
-    }
-
-    pub fn keeps(self, randomness: u64) -> bool {
-        randomness >= self.bits()
-    }
-}
-
-/// As `th` has it: without zeros at the end.
-impl fmt::Display for Threshold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = format!("{:014x}", self.bits());
-        let digits = digits.trim_end_matches('0');
-        f.write_str(if digits.is_empty() { "0" } else { digits })
-    }
-}
 
 /// The draw of a trace whose spans do not name one.
 pub fn randomness_of(id: &TraceId) -> u64 {
@@ -63,6 +17,8 @@ pub struct TraceState<'a> {
     /// `rv`, as it stands.
     randomness: Option<&'a str>,
     threshold: Option<Threshold>,
+    /// There is an `ot`.
+    has_own: bool,
     /// What else `ot` holds, and what the other members are.
     own: Vec<&'a str>,
     others: Vec<&'a str>,
@@ -91,6 +47,8 @@ impl<'a> TraceState<'a> {
                 return None;
             }
             match key {
+                // Of equal keys the first counts.
+                "ot" if state.has_own => {}
                 "ot" => state.read_own(value)?,
                 _ => state.others.push(member),
             }
@@ -99,6 +57,7 @@ impl<'a> TraceState<'a> {
     }
 
     fn read_own(&mut self, value: &'a str) -> Option<()> {
+        self.has_own = true;
         for member in value.split(';') {
             let (key, value) = member.split_once(':')?;
             let mut of_key = key.bytes();
@@ -108,14 +67,10 @@ impl<'a> TraceState<'a> {
             if !is_key || !is_value {
                 return None;
             }
-            let is_number = !value.is_empty() && value.bytes().all(|c| c.is_ascii_hexdigit());
             match key {
-                "rv" if is_number && value.len() == DIGITS => self.randomness = Some(value),
-                "th" if is_number && value.len() <= DIGITS => {
-                    let bits = u64::from_str_radix(value, 16).ok()?;
-                    self.threshold = Some(Threshold::of_bits(bits << (4 * (DIGITS - value.len()))));
-                }
-                "rv" | "th" => return None,
+                "rv" if value.len() == Threshold::DIGITS && is_number(value) => self.randomness = Some(value),
+                "rv" => return None,
+                "th" => self.threshold = Some(Threshold::parse(value)?),
                 _ => self.own.push(member),
             }
         }
@@ -132,8 +87,9 @@ impl<'a> TraceState<'a> {
         self.randomness.and_then(|digits| u64::from_str_radix(digits, 16).ok())
     }
 
-    /// The same with this threshold, unless its own is stricter: what was dropped before cannot come back.
-    pub fn with_threshold(&self, threshold: Threshold) -> String {
+    /// The same with this threshold, unless its own is stricter: what was dropped before cannot come back. Of 32 members
+    /// without an `ot` the last one goes. `None` when `ot` would be longer than a value may be.
+    pub fn with_threshold(&self, threshold: Threshold) -> Option<String> {
         let threshold = self.threshold.unwrap_or_default().max(threshold);
         let mut text = String::from("ot=");
         if let Some(randomness) = self.randomness {
@@ -144,12 +100,19 @@ impl<'a> TraceState<'a> {
             text.push(';');
             text.push_str(member);
         }
-        for member in &self.others {
+        if text.len() > "ot=".len() + MOST_VALUE_BYTES {
+            return None;
+        }
+        for member in self.others.iter().take(MOST_MEMBERS - 1) {
             text.push(',');
             text.push_str(member);
         }
-        text
+        Some(text)
     }
+}
+
+fn is_number(digits: &str) -> bool {
+    digits.bytes().all(|c| c.is_ascii_hexdigit())
 }
 
 /// `key` or `tenant@system`.
@@ -201,25 +164,28 @@ mod tests {
     use crate::encode::encode_span;
 
     #[test]
-    fn a_threshold_is_written_as_the_collector_does() {
-        for (probability, expected) in [
-            (1.0, "0"),
-            (0.5, "8"),
-            (0.25, "c"),
-            (0.1, "e6666666666666"),
-            (0.05, "f3333333333333"),
-            (1.0 / RANGE as f64, "ffffffffffffff"),
-        ] {
-            let threshold = Threshold::of_probability(probability).unwrap();
-            assert_eq!(threshold.to_string(), expected);
-            assert_eq!(Threshold::of_bits(threshold.bits()), threshold);
-        }
-        assert_eq!(Threshold::of_probability(0.0), None);
-        let half = Threshold::of_probability(0.5).unwrap();
-        assert!(half.keeps(RANGE / 2) && !half.keeps(RANGE / 2 - 1) && half > Threshold::ALWAYS);
+    fn the_draw_of_an_id_is_its_last_56_bits() {
         let mut id = [0xff; 16];
         id[9..].copy_from_slice(&[0x80, 0, 0, 0, 0, 0, 1]);
         assert_eq!(randomness_of(&TraceId(id)), 1 << 55 | 1);
+    }
+
+    #[test]
+    fn what_is_written_keeps_the_limits() {
+        let quarter = Threshold::of_probability(0.25).unwrap();
+        // Of 256 bytes `;th:c` takes five.
+        for (length, fits) in [(251, true), (252, false)] {
+            let text = format!("ot=x:{}", "1".repeat(length - 2));
+            let written = TraceState::parse(&text).unwrap().with_threshold(quarter);
+            assert_eq!(written.as_deref().map(str::len), fits.then_some(256 + 3), "{length}");
+            assert!(written.is_none_or(|written| TraceState::parse(&written).is_some()));
+        }
+        let others: Vec<String> = (0..32).map(|number| format!("k{number}=v")).collect();
+        for (members, kept) in [(31, 31), (32, 31)] {
+            let state = others[..members].join(",");
+            let written = TraceState::parse(&state).unwrap().with_threshold(quarter).unwrap();
+            assert_eq!(written, format!("ot=th:c,{}", others[..kept].join(",")));
+        }
     }
 
     #[test]
@@ -231,9 +197,11 @@ mod tests {
             ("a=b,ot=x:1;th:0;rv:0123456789ABcd", "ot=rv:0123456789ABcd;th:c;x:1,a=b"),
             // What is stricter stays.
             ("ot=th:e6666", "ot=th:e6666"),
+            ("ot=x:1,a=b,ot=th:e", "ot=th:c;x:1,a=b"),
         ] {
             let state = TraceState::parse(text).unwrap();
-            assert_eq!(state.with_threshold(Threshold::of_probability(0.25).unwrap()), expected, "{text:?}");
+            let written = state.with_threshold(Threshold::of_probability(0.25).unwrap());
+            assert_eq!(written.as_deref(), Some(expected), "{text:?}");
         }
         let of_draw = TraceState::parse("ot=rv:00000000000010").unwrap();
         assert_eq!((of_draw.randomness(), of_draw.has_sampling()), (Some(16), true));

@@ -44,10 +44,10 @@ export function boxOf(answer: HeatmapAnswer, edges: Edges): Cells | null {
   return { fromColumn: column(low + length / BigInt(answer.columns) / 2n), toColumn: column(high), fromRow: row(edges.fromNs), toRow: row(edges.toNs - 1) };
 }
 
-/** The box as a side of a comparison, which has milliseconds and truncates them to nanoseconds: a part of one is added. */
+/** The box as a side of a comparison. */
 export function boxSide(edges: Edges, q: string): CompareSide {
   // The box is open above: its last nanosecond is the one before the next row's first.
-  return { q, from: edges.fromNano, to: edges.toNano, min_ms: (edges.fromNs + 0.25) / 1e6, max_ms: (edges.toNs - 0.75) / 1e6 };
+  return { q, from: edges.fromNano, to: edges.toNano, min_ms: edges.fromNs / 1e6, max_ms: (edges.toNs - 1) / 1e6 };
 }
 
 const SCOPES = /^(span|resource|event|link|instrumentation|scope)\./;

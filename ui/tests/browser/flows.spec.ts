@@ -8,12 +8,10 @@ let failed = '';
 let evil = '';
 
 test.beforeAll(async () => {
-  server = await Server.start();
-  const start = Date.now() - 58 * 60_000;
-  const made = shop(start, 240);
+  let start = 0;
+  ({ server, start, cart, failed } = await Server.ofShop());
   const bad = hostile(start + 1000);
-  [cart, failed, evil] = [made.cart, made.failed, bad.id];
-  await server.send(made.world);
+  evil = bad.id;
   await server.send(bad.world);
 });
 

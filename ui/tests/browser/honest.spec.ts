@@ -1,7 +1,7 @@
 import type { Page } from '@playwright/test';
 import { accessible, expect, test } from './page';
 import { Server } from './server';
-import { busy, shop, timeless } from './world';
+import { busy, timeless } from './world';
 
 const PERIOD = /counted per minute, (\d{4}-\d\d-\d\d )?\d\d:\d\d to (\d{4}-\d\d-\d\d )?\d\d:\d\d/i;
 const CHECKOUT = `/entry/gateway/${encodeURIComponent('POST /checkout')}`;
@@ -10,12 +10,10 @@ let cart = '';
 let lost = '';
 
 test.beforeAll(async () => {
-  server = await Server.start();
-  const start = Date.now() - 58 * 60_000;
-  const made = shop(start, 240);
+  let start = 0;
+  ({ server, start, cart } = await Server.ofShop());
   const without = timeless(start + 2000);
-  [cart, lost] = [made.cart, without.id];
-  await server.send(made.world);
+  lost = without.id;
   without.world.trace(start + 3000).span('lonely', 'GET /once', 2, 0, 9);
   await server.send(without.world);
 });

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { World } from './world';
+import { shop, type World } from './world';
 
 const PROGRAM = process.env.SPANWISE ?? '';
 
@@ -21,6 +21,15 @@ export class Server {
       child.once('exit', (code) => reject(new Error(`spanwise ended with ${code} before it was ready`)));
     });
     return new Server(child, dir, JSON.parse(line).ports);
+  }
+
+  /** With 240 requests of the shop, the first a while ago: `start`, in milliseconds. */
+  static async ofShop(): Promise<{ server: Server; start: number; cart: string; failed: string }> {
+    const server = await Server.start();
+    const start = Date.now() - 58 * 60_000;
+    const { world, cart, failed } = shop(start, 240);
+    await server.send(world);
+    return { server, start, cart, failed };
   }
 
   get page(): string {

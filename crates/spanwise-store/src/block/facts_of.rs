@@ -166,12 +166,7 @@ fn each_row(rows: &[Row<'_>], names: &mut Names, visit: &mut dyn FnMut(MadeRow, 
                 reader.add(row.span, &span, &scanner, &mut analysis, names);
             }
             analysis.finish();
-            let outline = analysis.outline(names);
-            let mut row = outline.and_then(|outline| analysis.row(outline, names));
-            if let Some(row) = &mut row {
-                reader.add_attributes(scanned.iter(places), &scanner, &mut set, names);
-                row.attributes = set.take();
-            }
+            let row = reader.row(scanned.iter(places), &scanner, &mut analysis, &mut set, names);
             if !visit(MadeRow { id: trace_id, start_unix_nano, spans: rows.len() as u32, row }, names) {
                 return;
             }

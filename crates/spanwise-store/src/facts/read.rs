@@ -107,6 +107,25 @@ impl<'a> SpanReader<'a> {
         }
     }
 
+    /// The facts row of the trace that was added and finished, with the attributes of its spans.
+    pub fn row<'s>(
+        &mut self,
+        spans: impl Iterator<Item = ScannedSpan<'s, 'a>>,
+        scanner: &Scanner<'a>,
+        analysis: &mut Analysis,
+        set: &mut AttributeSet,
+        names: &mut Names,
+    ) -> Option<TraceRow>
+    where
+        'a: 's,
+    {
+        let outline = analysis.outline(names)?;
+        let mut row = analysis.row(outline, names)?;
+        self.add_attributes(spans, scanner, set, names);
+        row.attributes = set.take();
+        Some(row)
+    }
+
     /// The number of a resource.
     fn resource(&mut self, bytes: &'a [u8], names: &mut Names) -> usize {
         let address = (bytes.as_ptr() as usize, bytes.len());
@@ -163,10 +182,5 @@ pub fn row_of(batch: &Batch, id: TraceId, names: &mut Names) -> Option<TraceRow>
         }
     }
     analysis.finish();
-    let outline = analysis.outline(names)?;
-    let mut row = analysis.row(outline, names)?;
-    let mut set = AttributeSet::of_row();
-    reader.add_attributes(scanned.iter(0..scanned.len()), &scanner, &mut set, names);
-    row.attributes = set.take();
-    Some(row)
+    reader.row(scanned.iter(0..scanned.len()), &scanner, &mut analysis, &mut AttributeSet::of_row(), names)
 }

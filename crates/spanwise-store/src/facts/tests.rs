@@ -125,6 +125,61 @@ pub(crate) fn open(dir: &std::path::Path) -> Arc<Store> {
     Store::open(config, Arc::new(RealDisk), Arc::new(ManualClock::at(NOW))).unwrap()
 }
 
+/// A store that is filled step by step, in order, as a property says.
+pub(crate) struct Filling<'a> {
+    dir: &'a std::path::Path,
+    runtime: Runtime,
+    /// `None` while it is opened anew.
+    store: Option<Arc<Store>>,
+    rest: &'a [(&'static str, Span)],
+}
+
+impl<'a> Filling<'a> {
+    pub fn of(dir: &'a std::path::Path, spans: &'a [(&'static str, Span)]) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        Self { dir, runtime, store: Some(open(dir)), rest: spans }
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        self.store().snapshot()
+    }
+
+    /// Stores so many spans, then makes blocks of what there is (0, 1), joins them too (2), opens the store anew (3), or
+    /// does nothing.
+    pub fn step(&mut self, count: usize, what: u8) {
+        let (now, later) = self.rest.split_at(count.min(self.rest.len()));
+        self.rest = later;
+        if !now.is_empty() {
+            self.runtime.block_on(self.store().append(batch(now))).unwrap();
+        }
+        match what {
+            0 | 1 => self.cut(),
+            2 => {
+                self.cut();
+                self.join();
+            }
+            3 => {
+                // The directory is free for the next one.
+                self.store = None;
+                self.store = Some(open(self.dir));
+            }
+            _ => {}
+        }
+    }
+
+    pub fn cut(&self) {
+        self.store().cut(self.runtime.handle()).unwrap();
+    }
+
+    pub fn join(&self) {
+        self.store().maintain(self.runtime.handle()).unwrap();
+    }
+}
+
 const TRACES: u64 = 120;
 
 proptest! {
@@ -136,38 +191,18 @@ proptest! {
         steps in proptest::collection::vec((1usize..400, 0u8..5), 4..8),
         most in prop_oneof![Just(40usize), Just(1000)],
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let mut store = open(dir.path());
-        let mut rest = &order[..];
-        for (count, what) in steps.into_iter().chain([(usize::MAX, 4)]) {
-            let (now, later) = rest.split_at(count.min(rest.len()));
-            rest = later;
-            if !now.is_empty() {
-                runtime.block_on(store.append(batch(now))).unwrap();
-            }
-            match what {
-                0 | 1 => store.cut(runtime.handle()).unwrap(),
-                2 => {
-                    store.cut(runtime.handle()).unwrap();
-                    store.maintain(runtime.handle()).unwrap();
-                }
-                3 => {
-                    drop(store);
-                    store = open(dir.path());
-                }
-                _ => {}
-            }
-        }
+        let mut filling = Filling::of(dir.path(), &order);
+        steps.into_iter().chain([(usize::MAX, 4)]).for_each(|(count, what)| filling.step(count, what));
         let expected = expected((0..TRACES).map(spans), most);
         prop_assert!(!expected.findings.is_empty(), "{:?}", expected.findings);
         prop_assert_eq!(expected.complete, most == 1000);
-        prop_assert_eq!(&insights(&store.snapshot(), most), &expected);
+        prop_assert_eq!(&insights(&filling.snapshot(), most), &expected);
         // All of it in blocks.
-        store.cut(runtime.handle()).unwrap();
-        prop_assert_eq!(&insights(&store.snapshot(), most), &expected);
-        store.maintain(runtime.handle()).unwrap();
-        prop_assert_eq!(&insights(&store.snapshot(), most), &expected);
+        filling.cut();
+        prop_assert_eq!(&insights(&filling.snapshot(), most), &expected);
+        filling.join();
+        prop_assert_eq!(&insights(&filling.snapshot(), most), &expected);
     }
 }
 
@@ -184,22 +219,11 @@ fn mixed(number: u64) -> Vec<(&'static str, Span)> {
 }
 
 /// Stores these spans, cut into blocks of so many; what is left stays in the head.
-fn stored(dir: &std::path::Path, spans: &[(&'static str, Span)], cuts: &[usize]) -> (Runtime, Arc<Store>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let store = open(dir);
-    let mut rest = spans;
-    for count in cuts {
-        let (now, later) = rest.split_at((*count).min(rest.len()));
-        rest = later;
-        if !now.is_empty() {
-            runtime.block_on(store.append(batch(now))).unwrap();
-            store.cut(runtime.handle()).unwrap();
-        }
-    }
-    if !rest.is_empty() {
-        runtime.block_on(store.append(batch(rest))).unwrap();
-    }
-    (runtime, store)
+fn stored<'a>(dir: &'a std::path::Path, spans: &'a [(&'static str, Span)], cuts: &[usize]) -> Filling<'a> {
+    let mut filling = Filling::of(dir, spans);
+    cuts.iter().for_each(|count| filling.step(*count, 0));
+    filling.step(usize::MAX, 4);
+    filling
 }
 
 const MIXED: u64 = 600;
@@ -214,16 +238,16 @@ proptest! {
         most in 100usize..400,
     ) {
         let dir = tempfile::tempdir().unwrap();
-        let (runtime, store) = stored(dir.path(), &order, &cuts);
+        let filling = stored(dir.path(), &order, &cuts);
         let expected = expected((0..MIXED).map(mixed), most);
         prop_assert!(!expected.complete && expected.looked_at <= most && expected.traces as u64 == MIXED);
         let rare = expected.findings.iter().find(|finding| finding.subject["caller"]["operation"] == "GET /rare");
         prop_assert_eq!(rare.map(|finding| (finding.traces_affected, finding.traces_seen)), Some((30, 30)));
-        prop_assert_eq!(&insights(&store.snapshot(), most), &expected);
-        store.cut(runtime.handle()).unwrap();
-        prop_assert_eq!(&insights(&store.snapshot(), most), &expected);
-        store.maintain(runtime.handle()).unwrap();
-        prop_assert_eq!(&insights(&store.snapshot(), most), &expected);
+        prop_assert_eq!(&insights(&filling.snapshot(), most), &expected);
+        filling.cut();
+        prop_assert_eq!(&insights(&filling.snapshot(), most), &expected);
+        filling.join();
+        prop_assert_eq!(&insights(&filling.snapshot(), most), &expected);
     }
 }
 
@@ -243,8 +267,8 @@ fn of_busy_minutes_beyond_the_bound_no_cut_shows_either() {
     let all: Vec<_> = (0..traces).map(root).collect();
     let found = [&[traces as usize][..], &[500; 12], &[100, 4000, 1000]].map(|cuts| {
         let dir = tempfile::tempdir().unwrap();
-        let (_runtime, store) = stored(dir.path(), &all, cuts);
-        insights(&store.snapshot(), 2_000)
+        let filling = stored(dir.path(), &all, cuts);
+        insights(&filling.snapshot(), 2_000)
     });
     assert_eq!(found[0], found[1]);
     assert_eq!(found[0], found[2]);
@@ -264,8 +288,8 @@ fn what_one_of_500_traces_has_is_named_however_many_there_are() {
     };
     let all: Vec<_> = (0..traces).flat_map(trace).collect();
     let dir = tempfile::tempdir().unwrap();
-    let (_runtime, store) = stored(dir.path(), &all, &[4_000, 5_000]);
-    let found = insights(&store.snapshot(), 2_000);
+    let filling = stored(dir.path(), &all, &[4_000, 5_000]);
+    let found = insights(&filling.snapshot(), 2_000);
     assert!(!found.complete && found.traces == 12_000 && found.looked_at <= 2_000, "{}", found.looked_at);
     let looped = found.findings.iter().find(|finding| finding.kind == "n_plus_one").expect("the loop is named");
     assert_eq!(looped.subject["caller"]["operation"], "GET /rare");
@@ -277,14 +301,14 @@ fn whole_minutes_are_looked_at_where_their_counts_say_how_many_traces_there_were
     // 1,200 traces a minute.
     let all: Vec<_> = (0..3_000).flat_map(|number| spans(number).into_iter().take(1)).collect();
     let dir = tempfile::tempdir().unwrap();
-    let (_runtime, store) = stored(dir.path(), &all, &[2_500]);
+    let filling = stored(dir.path(), &all, &[2_500]);
     let minute = NOW / MINUTE_NS * MINUTE_NS;
     let (from, to) = (minute + MINUTE_NS + 1, minute + 2 * MINUTE_NS - 1_000 * MS);
     let is_inside = |span: &Span, from: u64, to: u64| (from..=to).contains(&span.start_time_unix_nano);
     let count = |from, to| all.iter().filter(|(_, span)| is_inside(span, from, to)).count();
-    let exact = insights_between(&store.snapshot(), from, to, 100_000);
+    let exact = insights_between(&filling.snapshot(), from, to, 100_000);
     assert_eq!((exact.traces, exact.is_rounded, exact.complete), (count(from, to), false, true));
-    let rounded = insights_between(&store.snapshot(), from, to, 500);
+    let rounded = insights_between(&filling.snapshot(), from, to, 500);
     let whole = count(minute + MINUTE_NS, minute + 2 * MINUTE_NS - 1);
     assert_eq!((rounded.traces, rounded.is_rounded, rounded.complete), (whole, true, false));
     assert!(whole > exact.traces && rounded.looked_at <= 500);

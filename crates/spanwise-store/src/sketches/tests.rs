@@ -10,7 +10,7 @@ use spanwise_journal::RealDisk;
 use super::window::collect;
 use super::*;
 use crate::block::{SKETCHES_FILE, sketch};
-use crate::facts::tests::{batch, open, spans};
+use crate::facts::tests::{Filling, batch, open, spans};
 use crate::{Snapshot, Store};
 
 /// A third of the traces stand for four; they last some minutes.
@@ -77,41 +77,25 @@ proptest! {
         steps in proptest::collection::vec((1usize..300, 0u8..6), 4..8),
         twice in 0usize..400,
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = open(dir.path());
         // A sender that does not know whether it was heard sends again.
         let again = order[..twice].to_vec();
         let order = [order, again].concat();
-        let mut rest = &order[..];
+        let dir = tempfile::tempdir().unwrap();
+        let mut filling = Filling::of(dir.path(), &order);
         for (count, what) in steps.into_iter().chain([(usize::MAX, 4)]) {
-            let (now, later) = rest.split_at(count.min(rest.len()));
-            rest = later;
-            if !now.is_empty() {
-                runtime.block_on(store.append(batch(now))).unwrap();
-            }
-            match what {
-                0 | 1 => store.cut(runtime.handle()).unwrap(),
-                2 => {
-                    store.cut(runtime.handle()).unwrap();
-                    store.maintain(runtime.handle()).unwrap();
-                }
-                3 => {
-                    drop(store);
-                    store = open(dir.path());
-                }
-                // Heads are counted as they grow.
-                4 => drop(counts(&store.snapshot(), &ALL)),
-                _ => {}
+            filling.step(count, what);
+            // Heads are counted as they grow.
+            if what == 4 {
+                counts(&filling.snapshot(), &ALL);
             }
         }
         let expected = expected(TRACES);
-        prop_assert_eq!(&counts(&store.snapshot(), &ALL), &expected);
+        prop_assert_eq!(&counts(&filling.snapshot(), &ALL), &expected);
         prop_assert_eq!(&counts(&Store::read(&RealDisk, dir.path()).unwrap(), &ALL), &expected);
-        store.cut(runtime.handle()).unwrap();
-        prop_assert_eq!(&counts(&store.snapshot(), &ALL), &expected);
-        store.maintain(runtime.handle()).unwrap();
-        prop_assert_eq!(&counts(&store.snapshot(), &ALL), &expected);
+        filling.cut();
+        prop_assert_eq!(&counts(&filling.snapshot(), &ALL), &expected);
+        filling.join();
+        prop_assert_eq!(&counts(&filling.snapshot(), &ALL), &expected);
     }
 
     #[test]

@@ -44,8 +44,8 @@ impl SetBody {
             Some(ms) if !(ms >= 0.0 && ms.is_finite()) => {
                 Err(ApiError::bad_request(format!("{ms} is no duration in milliseconds")))
             }
-            // Beyond what a trace can last, a float rounds to the largest number.
-            ms => Ok(ms.map(|ms| (ms * 1e6) as u64)),
+            // To the nearest nanosecond; beyond what a trace can last, a float becomes the largest number.
+            ms => Ok(ms.map(|ms| (ms * 1e6).round() as u64)),
         };
         let text = self.q.as_deref().filter(|text| !text.trim().is_empty());
         let query = text.map(|text| traceql::parse(text).map_err(|error| ApiError::query(text, &error))).transpose()?;
@@ -74,4 +74,21 @@ async fn answer(State(app): State<App>, Json(body): Json<Value>) -> Result<Json<
         })
         .await?;
     serde_json::to_value(compared).map(Json).map_err(ApiError::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn milliseconds_are_read_to_the_nanosecond() {
+        for ns in [0, 1, 999_999, 2_050_000_001, 97_599_999, 555_123_457, 45_678_901_234_566u64] {
+            let body = SetBody { min_ms: Some(ns as f64 / 1e6), max_ms: Some(ns as f64 / 1e6), ..SetBody::default() };
+            let Ok(selection) = body.selection() else { panic!("{ns}") };
+            assert_eq!((selection.min_duration_ns, selection.max_duration_ns), (Some(ns), Some(ns)));
+        }
+        for wrong in [-1.0, f64::NAN, f64::INFINITY] {
+            assert!(SetBody { min_ms: Some(wrong), ..SetBody::default() }.selection().is_err(), "{wrong}");
+        }
+    }
 }

@@ -105,28 +105,28 @@ impl Target {
     }
 }
 
-/// Directories below one that is given, and files in all of them: a slip such as `import /` ends.
-const MOST_DEEP: usize = 16;
+/// Files in and below a directory that is given: a slip such as `import /` ends.
 const MOST_FILES: usize = 100_000;
 
 /// The files in and below a directory, by name; what is hidden is left out, and links to directories are not followed.
-fn files_below(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+fn files_below(root: &Path, most: usize) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    let mut open = vec![(directory.to_owned(), 0)];
-    while let Some((directory, depth)) = open.pop() {
+    let (mut open, mut directories) = (vec![root.to_owned()], 0);
+    while let Some(directory) = open.pop() {
+        directories += 1;
         let entries = std::fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?;
         for entry in entries {
             let entry = entry?;
-            let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-            if !is_hidden && entry.file_type()?.is_dir() {
-                if depth < MOST_DEEP {
-                    open.push((entry.path(), depth + 1));
-                }
-            } else if !is_hidden && entry.path().is_file() {
-                files.push(entry.path());
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
             }
-            if files.len() > MOST_FILES {
-                bail!("{} has more than {MOST_FILES} files in and below it", directory.display());
+            match entry.file_type()?.is_dir() {
+                true => open.push(entry.path()),
+                false if entry.path().is_file() => files.push(entry.path()),
+                false => {}
+            }
+            if files.len() > most || directories + open.len() > most {
+                bail!("more than {most} files or directories in and below {}: name a smaller part", root.display());
             }
         }
     }
@@ -137,7 +137,7 @@ fn files_below(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
 pub fn import(given: &[PathBuf], at: &StoreArgs) -> anyhow::Result<ExitCode> {
     let mut files = Vec::new();
     for path in given {
-        if path.is_dir() { files.extend(files_below(path)?) } else { files.push(path.clone()) }
+        if path.is_dir() { files.extend(files_below(path, MOST_FILES)?) } else { files.push(path.clone()) }
     }
     // Beside traces a directory may hold other things.
     let is_meant = |file: &PathBuf| given.contains(file);
@@ -267,4 +267,30 @@ pub fn window(args: &WindowArgs) -> anyhow::Result<(Option<u64>, Option<u64>)> {
         from = Some(now.saturating_sub(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)));
     }
     Ok((from, to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_below_a_directory_have_a_bound() {
+        let root = tempfile::tempdir().unwrap();
+        let below = root.path().join("a/b");
+        std::fs::create_dir_all(&below).unwrap();
+        std::fs::create_dir_all(root.path().join(".hidden")).unwrap();
+        for file in ["a/1", "a/b/2", "a/b/.3", ".hidden/4"] {
+            std::fs::write(root.path().join(file), "").unwrap();
+        }
+        std::os::unix::fs::symlink(root.path(), below.join("circle")).unwrap();
+        let found = |most| files_below(root.path(), most);
+        let expected = ["a/1", "a/b/2"].map(|file| root.path().join(file));
+        // Two files, three directories.
+        assert_eq!(found(3).unwrap(), expected);
+        assert!(found(2).unwrap_err().to_string().contains("more than 2 files or directories"));
+        std::fs::write(below.join("3"), "").unwrap();
+        assert_eq!(found(3).unwrap().len(), 3);
+        std::fs::write(below.join("4"), "").unwrap();
+        assert!(found(3).unwrap_err().to_string().contains("name a smaller part"));
+    }
 }

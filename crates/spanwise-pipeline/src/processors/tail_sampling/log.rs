@@ -8,8 +8,7 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use spanwise_journal::{Position, Ticket};
-use spanwise_model::TraceId;
-use spanwise_wire::tracestate::Threshold;
+use spanwise_model::{Threshold, TraceId};
 
 use super::policy::Verdict;
 use crate::hold::Hold;

@@ -20,7 +20,7 @@ pub struct Metrics {
     pub early_by_count: Counter,
     pub early_by_bytes: Counter,
     pub too_large: Counter,
-    /// Spans of kept traces whose tracestate could not be read, so that no threshold was written to it.
+    /// Spans of kept traces whose tracestate could not be read or has no room, so that no threshold was written to it.
     pub unparseable_tracestate: Counter,
     pub incoming: Counter,
     pub outgoing: Counter,
@@ -118,7 +118,7 @@ impl Metrics {
             ),
             unparseable_tracestate: own(
                 "otelcol_processor_tail_sampling_count_spans_with_unparseable_tracestate",
-                "Kept spans whose tracestate could not be read, and so not changed.",
+                "Kept spans whose tracestate could not be read or has no room, and so not changed.",
             ),
             incoming: own("otelcol_processor_incoming_items", "Spans that came in."),
             outgoing: own("otelcol_processor_outgoing_items", "Spans handed on."),

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use spanwise_journal::Position;
-use spanwise_model::{SpanId, TraceId};
-use spanwise_wire::tracestate::{Threshold, TraceState, of_span, with_trace_state};
+use spanwise_model::{SpanId, Threshold, TraceId};
+use spanwise_wire::tracestate::{TraceState, of_span, with_trace_state};
 use spanwise_wire::{Batch, Piece, SpanRef, rebuild};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -341,8 +341,9 @@ impl Shard {
         }
         let (mut told, mut untold): (Vec<(Piece<'_>, Vec<u8>)>, Vec<Piece<'_>>) = Default::default();
         for piece in pieces {
-            match TraceState::parse(of_span(piece.span)) {
-                Some(state) => told.push((piece, with_trace_state(piece.span, &state.with_threshold(threshold)))),
+            let state = TraceState::parse(of_span(piece.span)).and_then(|state| state.with_threshold(threshold));
+            match state {
+                Some(state) => told.push((piece, with_trace_state(piece.span, &state))),
                 None => untold.push(piece),
             }
         }

@@ -12,6 +12,7 @@ use crate::hidden::{HiddenError, hidden_errors};
 use crate::ledger::Wire;
 use crate::names::{Joint, Question};
 use crate::repetition::{Repetition, RepetitionKind};
+use crate::thresholds;
 use crate::view::{Meaning, Scalar, SpanView, scalars};
 
 pub use crate::names::{Name, Names};
@@ -69,6 +70,7 @@ pub struct Dependency {
 pub struct RowDependency {
     pub dependency: Dependency,
     pub operation: Name,
+    /// 0 where it is less than [`thresholds::DEPENDENCY_SHARE`] of the trace: less matters to nobody.
     pub critical_ns: u64,
     pub callers: Vec<Name>,
     /// Calls from the entry point's service.
@@ -82,7 +84,8 @@ pub struct RowParts {
     pub duration_ns: u64,
     pub blamed: Callee,
     pub blamed_ns: u64,
-    /// Own time before the first call, between calls, after the last one.
+    /// Own time before the first call, between calls, after the last one. This and the wire are 0 where they are less
+    /// than [`thresholds::MISATTRIBUTED_LEAST_MS`].
     pub before_ns: u64,
     pub between_ns: u64,
     pub after_ns: u64,
@@ -119,14 +122,16 @@ pub struct TraceRow {
     pub parts: Vec<RowParts>,
     /// Key and value of attributes of any span, each once, in order.
     pub attributes: Vec<(Name, Name)>,
-    /// Operations of all its spans and their time on the critical path, longest first.
-    pub branches: Vec<(Operation, u64)>,
+    /// Operations of all its spans: first the one that takes most of the critical path, then the others in order.
+    pub branches: Vec<Operation>,
+    /// What the first of them takes of it.
+    pub longest_ns: u64,
     /// Peers that were called by name, and whether they answered with spans.
     pub peers: Vec<(Name, bool)>,
 }
 
 /// Changes when a field is added, or when the same spans give another row.
-pub const ROW_VERSION: u32 = 5;
+pub const ROW_VERSION: u32 = 6;
 
 /// Attributes kept of one trace: beyond it a trace is no example of anything in particular.
 const ATTRIBUTES: usize = 256;
@@ -223,6 +228,7 @@ impl Analysis {
             critical_ns: self.below[error.top],
         });
         let (dependencies, peers) = dependencies(&trace, names, memory);
+        let (branches, longest_ns) = branches(&trace, memory);
         Some(TraceRow {
             trace_id: self.trace_id,
             start_unix_nano: outline.start_unix_nano,
@@ -237,7 +243,8 @@ impl Analysis {
             dependencies,
             parts: parts(&trace, memory),
             attributes: Vec::new(),
-            branches: branches(&trace, memory),
+            branches,
+            longest_ns,
             peers,
         })
     }
@@ -287,8 +294,8 @@ impl Analysed<'_> {
     }
 }
 
-/// Operations of all spans, longest first; of equals in order of names.
-fn branches(trace: &Analysed<'_>, memory: &mut Memory) -> Vec<(Operation, u64)> {
+/// Operations of all spans, first the longest, of equals the first in order of names; and its time.
+fn branches(trace: &Analysed<'_>, memory: &mut Memory) -> (Vec<Operation>, u64) {
     let branches = &mut memory.branches;
     let of_span = |(place, times): (usize, &SpanTimes)| (trace.operation(place), times.critical_ns);
     branches.clear();
@@ -299,8 +306,12 @@ fn branches(trace: &Analysed<'_>, memory: &mut Memory) -> Vec<(Operation, u64)> 
         kept.1 += if is_same { next.1 } else { 0 };
         is_same
     });
-    branches.sort_unstable_by_key(|(operation, ns)| (std::cmp::Reverse(*ns), *operation));
-    branches.clone()
+    let longest = (0..branches.len()).max_by_key(|place| (branches[*place].1, std::cmp::Reverse(*place))).unwrap_or(0);
+    if let Some(before) = branches.get_mut(..=longest) {
+        before.rotate_right(1);
+    }
+    let longest_ns = branches.first().map_or(0, |(_, ns)| *ns);
+    (branches.iter().map(|(operation, _)| *operation).collect(), longest_ns)
 }
 
 /// What one span adds to a dependency.
@@ -383,7 +394,12 @@ fn dependencies(
             shares.push(Share { dependency, number, operation, critical_ns, caller, depth });
         }
     }
-    (summed(shares), each_once(peers))
+    let least_ns = (trace.duration_ns as f64 * thresholds::DEPENDENCY_SHARE) as u64;
+    let mut found = summed(shares);
+    for dependency in found.iter_mut().filter(|dependency| dependency.critical_ns < least_ns) {
+        dependency.critical_ns = 0;
+    }
+    (found, each_once(peers))
 }
 
 /// One for each dependency, in their order; of operations the first is kept, of callers each.
@@ -430,7 +446,7 @@ struct Blamed {
 }
 
 fn parts(trace: &Analysed<'_>, memory: &mut Memory) -> Vec<RowParts> {
-    let least_ns = (crate::thresholds::MISATTRIBUTED_MS * 1e6) as u64;
+    let least_ns = (thresholds::MISATTRIBUTED_MS * 1e6) as u64;
     let Memory { within, blamed, .. } = memory;
     blamed.clear();
     for (place, span) in trace.spans.iter().enumerate() {
@@ -473,16 +489,19 @@ fn parts_of(trace: &Analysed<'_>, place: usize, blamed: usize) -> RowParts {
         let of = |span: &SpanView| (span.start_unix_nano, span.duration_ns());
         Wire::of(of(client), of(server))
     });
+    let least_ns = (thresholds::MISATTRIBUTED_LEAST_MS * 1e6) as u64;
+    let kept = |ns: u64| if ns < least_ns { 0 } else { ns };
+    let wire_ns = kept(wire.total_ns);
     RowParts {
         operation: trace.operation(place),
         duration_ns: span.duration_ns(),
         blamed: trace.callee(blamed),
         blamed_ns: client.duration_ns(),
-        before_ns,
-        between_ns: trace.times[place].self_ns.saturating_sub(before_ns + after_ns),
-        after_ns,
-        wire_ns: wire.total_ns,
-        wire_out_ns: wire.out_ns,
+        before_ns: kept(before_ns),
+        between_ns: kept(trace.times[place].self_ns.saturating_sub(before_ns + after_ns)),
+        after_ns: kept(after_ns),
+        wire_ns,
+        wire_out_ns: if wire_ns == 0 { 0 } else { wire.out_ns },
         sizes: [trace.sizes(place), trace.sizes(blamed)].concat(),
     }
 }
@@ -501,7 +520,7 @@ impl Below {
         self.outgoing.clear();
         self.level.clear();
         self.level.push(place);
-        for _ in 0..=crate::thresholds::WRAPPERS {
+        for _ in 0..=thresholds::WRAPPERS {
             self.next.clear();
             for child in self.level.iter().flat_map(|above| &trace.tree.children[*above]).copied() {
                 if trace.calls[child].is_outgoing {
@@ -542,13 +561,16 @@ pub(crate) fn attributes(trace: &Trace, names: &mut Names) -> Vec<(Name, Name)> 
 
 fn collected(trace: &Trace, set: &mut AttributeSet, names: &mut Names) -> Vec<(Name, Name)> {
     let mut last_resource = std::ptr::null();
-    for span in &trace.spans {
+    let began = |place: &usize| trace.spans.get(*place).map(|span| (span.span.start_unix_nano, span.span.span_id));
+    let first = (0..trace.spans.len()).min_by_key(began);
+    for (place, span) in trace.spans.iter().enumerate() {
         let resource = std::sync::Arc::as_ptr(&span.resource);
         let of_resource = if resource == last_resource { &[][..] } else { &span.resource.attributes[..] };
         last_resource = resource;
-        for (key, value) in scalars(&span.span.attributes).chain(scalars(of_resource)) {
-            set.add(key, value, names);
-        }
+        set.at_span(Some(place) == first);
+        scalars(&span.span.attributes).for_each(|(key, value)| set.add(key, value, names));
+        set.at_span(true);
+        scalars(of_resource).for_each(|(key, value)| set.add(key, value, names));
     }
     set.take()
 }
@@ -557,6 +579,12 @@ fn collected(trace: &Trace, set: &mut AttributeSet, names: &mut Names) -> Vec<(N
 fn is_operation(key: &str) -> bool {
     let meanings = [Meaning::DbQueryText, Meaning::UrlPath];
     meanings.iter().any(|meaning| meaning.keys().contains(&key))
+}
+
+/// Whom a server was called by. Where the request comes in that is a client; behind it, a machine among others, and
+/// each of its spans has another.
+fn is_of_client(key: &str) -> bool {
+    matches!(key, "client.address" | "client.socket.address" | "http.client_ip")
 }
 
 /// What there is to do with the attributes of one key, and which came last.
@@ -588,6 +616,8 @@ enum AttributeRule {
         is_url: bool,
     },
     Kept(Name),
+    /// Of the first span of a trace alone.
+    KeptOfFirst(Name),
 }
 
 /// The attributes of a resource as [`AttributeSet`] keeps them.
@@ -601,6 +631,7 @@ pub struct AttributeSet {
     text: String,
     /// Those that operations tell already are left out.
     is_of_row: bool,
+    is_beyond_first: bool,
     /// Traces taken.
     traces: u64,
     keys: FxHashMap<Box<str>, AttributeKey>,
@@ -622,11 +653,17 @@ impl AttributeSet {
                 match names.asked(name, Question::TellsNothing, tells_nothing) {
                     true => AttributeRule::Ignored,
                     false if self.is_of_row && is_operation(key) => AttributeRule::NoText(name),
+                    false if self.is_of_row && is_of_client(key) => AttributeRule::KeptOfFirst(name),
                     false => AttributeRule::Kept(name),
                 }
             }
         };
         AttributeKey { rule, last: None, last_number: None }
+    }
+
+    /// What comes next is of a span, of the first in order of start or of another.
+    pub fn at_span(&mut self, is_first: bool) {
+        self.is_beyond_first = !is_first;
     }
 
     /// An attribute of a span or of a resource.
@@ -648,7 +685,12 @@ impl AttributeSet {
 
     /// The same for whoever keeps what is known of the key.
     pub fn add_known(&mut self, key: &mut AttributeKey, value: Scalar<'_>, names: &mut Names) {
-        match (key.rule, value) {
+        let rule = match key.rule {
+            AttributeRule::KeptOfFirst(_) if self.is_beyond_first => return,
+            AttributeRule::KeptOfFirst(name) => AttributeRule::Kept(name),
+            rule => rule,
+        };
+        match (rule, value) {
             (AttributeRule::Query { is_url }, Scalar::Str(text)) => {
                 let query = match is_url {
                     false => text,
@@ -700,6 +742,7 @@ impl AttributeSet {
         let found = std::mem::take(&mut self.found);
         // What the spans of the trace have already is to be among them as well.
         self.traces += 1;
+        self.at_span(true);
         attributes.for_each(|(key, value)| self.add(key, value, names));
         self.traces += 1;
         ResourceAttributes(std::mem::replace(&mut self.found, found).into())

@@ -63,6 +63,8 @@ pub const MISATTRIBUTED_SHARE: f64 = 0.5;
 pub const MISATTRIBUTED_TIMES: f64 = 2.0;
 /// Milliseconds from which it is worth a look.
 pub const MISATTRIBUTED_MS: f64 = 20.0;
+/// Less of one trace is kept as nothing: whether a median reaches the other does not depend on it.
+pub const MISATTRIBUTED_LEAST_MS: f64 = 10.0;
 /// Share of the time on the wire that lies before the server's span for it to be a queue in front of the server.
 pub const QUEUE_SHARE: f64 = 0.85;
 /// Rank correlation with a size from which a part of the time grows with it, and traces it takes.

@@ -369,7 +369,7 @@ impl<'a> View<'a> {
         // Operations that stand below a root somewhere: where one of them heads a trace, the root was lost.
         let mut below: FxHashSet<Operation> = FxHashSet::default();
         for row in rows.iter().filter(|row| row.is_rooted) {
-            below.extend(row.branches.iter().map(|(operation, _)| *operation).filter(|other| *other != row.entry));
+            below.extend(row.branches.iter().copied().filter(|other| *other != row.entry));
         }
         let mut entries: BTreeMap<Operation, Vec<usize>> = BTreeMap::new();
         for (number, row) in rows.iter().enumerate() {

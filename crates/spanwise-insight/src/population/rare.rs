@@ -6,7 +6,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::json;
 
 use super::{Draft, Finding, Traces, View, ms, percent, statistics};
-use crate::row::{Name, Operation};
+use crate::row::{Name, Operation, TraceRow};
 use crate::thresholds;
 
 /// What requests may have in common.
@@ -103,7 +103,7 @@ fn cohorts(
     let traits = |row: usize| {
         let row = &view.rows[row];
         let attributes = row.attributes.iter().map(|(key, value)| Trait::Attribute(*key, *value));
-        attributes.chain(row.branches.iter().map(|(operation, _)| Trait::Branch(*operation)))
+        attributes.chain(row.branches.iter().map(|operation| Trait::Branch(*operation)))
     };
     let mut found: FxHashMap<Trait, Common> = FxHashMap::default();
     for number in rows {
@@ -211,8 +211,9 @@ impl Cohort {
 fn branch(view: &View<'_>, rows: &[usize]) -> Option<(Operation, f64)> {
     let mut longest: BTreeMap<Operation, Vec<(usize, f64)>> = BTreeMap::new();
     for row in rows {
-        if let Some((operation, ns)) = view.rows[*row].branches.first() {
-            longest.entry(*operation).or_default().push((*row, *ns as f64 / 1e6));
+        let TraceRow { branches, longest_ns, .. } = &view.rows[*row];
+        if let Some(operation) = branches.first() {
+            longest.entry(*operation).or_default().push((*row, *longest_ns as f64 / 1e6));
         }
     }
     let (operation, times) = longest.into_iter().max_by_key(|(_, times)| times.len())?;

@@ -33,7 +33,7 @@ pub fn find(view: &View<'_>) -> Vec<Finding> {
         if *is_answered { counts.0 += 1 } else { counts.1 += 1 }
     }
     let services: BTreeSet<&str> =
-        view.rows.iter().flat_map(|row| &row.branches).map(|(operation, _)| view.text(operation.service)).collect();
+        view.rows.iter().flat_map(|row| &row.branches).map(|operation| view.text(operation.service)).collect();
     let is_uninstrumented = |name: Name| {
         let host = view.text(name);
         // A service by another name: `cart` is also `cart.shop.svc.cluster.local`.

@@ -26,6 +26,7 @@ use super::{
     BlockError, CATALOGUE_FILE, FACTS_FILE, FORMAT_VERSION, INDEX_FILE, POSTINGS_FILE, SKETCHES_FILE, SPANS_FILE,
 };
 use crate::catalogue::CatalogueBuilder;
+use crate::facts::codec::{rounded, unrounded};
 use crate::scan::{Scanned, ScannedTrace, Scanner};
 use crate::sketches;
 
@@ -40,6 +41,8 @@ const SAMPLE_FROM: usize = 20_000;
 /// Rows that are turned into Arrow at a time, about.
 const CHUNK_ROWS: usize = 8 << 10;
 const CACHE_LINE: usize = 64;
+/// Significant bits of the times that follow from all spans of a trace: exact, they would take twice the bytes.
+const TIME_BITS: u32 = 9;
 /// Rows that are read at a time.
 const RUN_ROWS: usize = 256;
 
@@ -299,7 +302,7 @@ fn properties(schema: &Schema, rows: usize) -> WriterProperties {
         builder =
             builder.set_column_dictionary_enabled(column(name), false).set_column_encoding(column(name), encoding);
     }
-    for name in ["span_id", "parent_span_id", columns::SELF_NS] {
+    for name in ["span_id", "parent_span_id"] {
         builder = builder.set_column_dictionary_enabled(column(name), false);
     }
     for name in ["span_id", "parent_span_id", "resource", "scope", "layout", "residual"] {
@@ -531,8 +534,10 @@ impl<'a> Taking<'a> {
             columns.layout.append_value(&shredded.layout);
             columns.residual.append_value(&shredded.residual);
             // Of most spans both follow from the column before.
-            columns.self_ns.append_option(Some(times.self_ns).filter(|ns| *ns != row.span.duration_ns()));
-            columns.critical_ns.append_option(Some(times.critical_ns).filter(|ns| *ns != times.self_ns));
+            let duration_ns = row.span.duration_ns();
+            let near = |ns: u64| unrounded(rounded(ns, TIME_BITS), TIME_BITS).min(duration_ns);
+            columns.self_ns.append_option(Some(times.self_ns).filter(|ns| *ns != duration_ns).map(near));
+            columns.critical_ns.append_option(Some(times.critical_ns).filter(|ns| *ns != times.self_ns).map(near));
             self.catalogue.add_span(service_name, span.name, row.span.kind);
             for (column, cell) in &shredded.cells {
                 self.catalogue.add_value(*column, value_of(cell));

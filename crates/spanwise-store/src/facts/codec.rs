@@ -1,4 +1,4 @@
-//! Varints, times rounded to half a percent, and compressed sections with checksums.
+//! Varints, rounded times, and compressed sections with checksums.
 
 use spanwise_journal::disk::DiskFile;
 use spanwise_wire::encode::put_varint;
@@ -6,30 +6,30 @@ use spanwise_wire::encode::put_varint;
 use crate::block::BlockError;
 
 /// Largest section after inflating; far beyond what a block holds.
-const SECTION_BYTES: usize = 1 << 30;
+pub const SECTION_BYTES: usize = 1 << 30;
 const LEVEL: i32 = 3;
 
-/// Times within a trace are kept with eight significant bits: findings are about shares and medians.
-const BITS: u32 = 7;
-
-/// The code of a time: small, and never further than 1/256 from it.
-pub fn rounded(value: u64) -> u64 {
-    if value < 2 << BITS {
+/// The code of a time of which so many significant bits are kept: small, and never further than one in two to their power
+/// from it.
+pub fn rounded(value: u64, bits: u32) -> u64 {
+    let below = bits - 1;
+    if value < 2 << below {
         return value;
     }
-    let shift = 63 - value.leading_zeros() - BITS;
+    let shift = 63 - value.leading_zeros() - below;
     // Rounding up may carry into the next power of two; the code is the right one all the same.
     let mantissa = (value >> shift) + (value >> (shift - 1) & 1);
-    (u64::from(shift) << BITS) + mantissa
+    (u64::from(shift) << below) + mantissa
 }
 
 /// The time of a code.
-pub fn unrounded(code: u64) -> u64 {
-    if code < 2 << BITS {
+pub fn unrounded(code: u64, bits: u32) -> u64 {
+    let below = bits - 1;
+    if code < 2 << below {
         return code;
     }
-    let shift = (code >> BITS) - 1;
-    let mantissa = (code & ((1 << BITS) - 1)) | 1 << BITS;
+    let shift = (code >> below) - 1;
+    let mantissa = (code & ((1 << below) - 1)) | 1 << below;
     if shift > u64::from(mantissa.leading_zeros()) { u64::MAX } else { mantissa << shift }
 }
 
@@ -174,17 +174,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_kept_within_half_a_percent() {
-        let mut value = 0u64;
-        while value < u64::MAX / 2 {
-            for near in [value.saturating_sub(1), value, value + 1] {
-                let kept = unrounded(rounded(near));
-                assert!(kept.abs_diff(near) <= near / 256, "{near} became {kept}");
-                assert_eq!(unrounded(rounded(kept)), kept, "rounding twice is rounding once");
+    fn times_are_kept_as_near_as_their_bits() {
+        for bits in [6, 8, 9, 12] {
+            let mut value = 0u64;
+            while value < u64::MAX / 2 {
+                for near in [value.saturating_sub(1), value, value + 1] {
+                    let kept = unrounded(rounded(near, bits), bits);
+                    assert!(kept.abs_diff(near) <= near >> bits, "{near} became {kept}");
+                    assert_eq!(unrounded(rounded(kept, bits), bits), kept, "rounding twice is rounding once");
+                }
+                value += value / 2 + 1;
             }
-            value += value / 2 + 1;
+            assert!(rounded(u64::MAX, bits) < 1 << (bits + 6));
         }
-        assert!(rounded(u64::MAX) < 1 << 14);
     }
 
     #[test]

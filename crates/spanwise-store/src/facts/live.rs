@@ -16,7 +16,7 @@ use spanwise_wire::Batch;
 
 use super::codec::Reader;
 use super::read::row_of;
-use super::row::{put_attributes, put_numbers, put_structure, read_attributes, read_row};
+use super::row::{duration, put_numbers, put_pairs, put_structure, read_pairs, read_row};
 use super::window::Window;
 use crate::block::{BlockError, rows_of};
 use crate::head::Head;
@@ -228,9 +228,9 @@ impl LiveRows {
 
     fn keep(&mut self, row: &TraceRow) -> KeptRow {
         let (mut structure, mut numbers) = (Vec::new(), Vec::new());
-        put_structure(&mut structure, row);
+        put_structure(&mut structure, row, &|name| name);
         put_numbers(&mut numbers, row);
-        put_attributes(&mut numbers, row);
+        put_pairs(&mut numbers, &row.attributes);
         let structure = match self.structures.get(&*structure) {
             Some(known) => Arc::clone(known),
             None => {
@@ -242,7 +242,7 @@ impl LiveRows {
         };
         KeptRow {
             start_unix_nano: row.start_unix_nano,
-            duration_ns: row.duration_ns,
+            duration_ns: duration(row.duration_ns),
             weight: row.weight,
             shape: row.shape,
             structure,
@@ -263,7 +263,7 @@ impl KeptRow {
         let name = |name: Name| numbers.get(name as usize).copied().unwrap_or_default();
         let mut reader = Reader(&self.numbers);
         let row = read_row(Reader(&self.structure), &mut reader, &name)?;
-        let attributes = read_attributes(&mut reader, true, &name)?;
+        let attributes = read_pairs(&mut reader, &name)?;
         let Self { start_unix_nano, duration_ns, weight, shape, .. } = *self;
         Some(TraceRow { trace_id, start_unix_nano, duration_ns, spans, weight, shape, attributes, ..row })
     }

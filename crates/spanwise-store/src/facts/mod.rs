@@ -14,8 +14,8 @@
 //! | 4 | CRC-32C of all before |
 //! | | the sections, zstd: spine, superseded, what traces show, which of it each trace shows, thinning; then of each level names, structures and rows |
 //!
-//! A name or a structure stands at the highest level of a row that has it. Files with fewer sections, as they were written
-//! before, have all structures in the third, and what traces show and which of it each shows in the fourth.
+//! A name or a structure stands at the highest level of a row that has it. They are numbered from the highest level down,
+//! and in order within each, so that each is what it has beyond the one before.
 //!
 //! Of an entry point that has more than its share of a minute's traces only those from some level on have a row
 //! ([`Thinning`]); what the others show is kept of all.
@@ -41,7 +41,10 @@ use spanwise_wire::encode::put_varint;
 
 use crate::block::BlockError;
 use codec::{Reader, Section, put_block};
-use row::{each_name, put_attributes, put_numbers, put_structure, read_attributes, read_row};
+use row::{
+    Attributes, AttributesReader, duration, each_name, put_duration, put_numbers, put_structure, read_duration,
+    read_row,
+};
 
 const MAGIC: &[u8; 8] = b"SPWNFCT1";
 const LEVELS: usize = MOST_LEVELS as usize + 1;
@@ -52,9 +55,9 @@ const SHOWS: usize = 3;
 const THINNING: usize = 4;
 /// Then the sections of each level.
 const FIRST_LEVEL: usize = 5;
-const SECTIONS: usize = FIRST_LEVEL + 3 * LEVELS;
-/// Of files as they were written before.
-const FEWER_SECTIONS: usize = FIRST_LEVEL + 2 * LEVELS;
+/// Names, structures and rows.
+const OF_LEVEL: usize = 3;
+const SECTIONS: usize = FIRST_LEVEL + OF_LEVEL * LEVELS;
 const ENTRY_BYTES: usize = 12;
 const TABLE: usize = 12;
 const HEADER_BYTES: usize = header_bytes(SECTIONS);
@@ -74,7 +77,7 @@ struct Group {
     structures: Vec<u8>,
     times: Vec<u8>,
     numbers: Vec<u8>,
-    attributes: Vec<u8>,
+    attributes: Attributes,
 }
 
 /// What a trace shows by itself: kinds of findings, and its shape.
@@ -85,8 +88,8 @@ type Shown = (u8, u64);
 pub struct FactsBuilder {
     names: Names,
     thinning: Thinning,
-    /// Rows that may stay, with their places, and what they show.
-    rows: Vec<(u32, u32, TraceRow)>,
+    /// Rows that may stay, with their places.
+    rows: Vec<(u32, TraceRow)>,
     /// One for each trace: number in `shown`, or 0 without a row.
     shows: Vec<u32>,
     shown: FxHashMap<Shown, u32>,
@@ -148,7 +151,7 @@ impl FactsBuilder {
             let set = self.set.get_or_insert_with(AttributeSet::of_row);
             attributes(set, &mut self.names);
             row.attributes = set.take();
-            self.rows.push((place, number, row));
+            self.rows.push((place, row));
         }
         Some(shape)
     }
@@ -164,48 +167,64 @@ impl FactsBuilder {
     /// # Errors
     /// When it cannot be compressed.
     pub fn finish(mut self) -> Result<Vec<u8>, BlockError> {
-        let mut names = Highest::new(self.names.texts().len());
-        let mut thinning = Vec::new();
         self.thinning.settle();
-        for ((entry, minute), lowest) in self.thinning.thinned() {
-            for name in [entry.service, entry.operation] {
-                names.mark(name, MOST_LEVELS);
-                put_varint(&mut thinning, name.into());
-            }
+        let thinning = &self.thinning;
+        self.rows.retain(|(.., row)| level(&row.trace_id) >= thinning.lowest_of(row));
+        let thinned = self.thinning.thinned();
+        let mut names = Ranked::new(self.names.texts().map(str::as_bytes));
+        for ((entry, _), _) in &thinned {
+            [entry.service, entry.operation].into_iter().for_each(|name| names.mark(name, MOST_LEVELS));
+        }
+        for (_, row) in &self.rows {
+            let level = level(&row.trace_id);
+            each_name(row, &mut |name| names.mark(name, level));
+            row.attributes.iter().flat_map(|(key, value)| [key, value]).for_each(|name| names.mark(*name, level));
+        }
+        let (numbers, names) = names.ranked();
+        let number = |name: Name| numbers.get(name as usize).copied().unwrap_or(UNKNOWN);
+        let mut thinning = Vec::new();
+        for ((entry, minute), lowest) in thinned {
+            [entry.service, entry.operation].iter().for_each(|name| put_varint(&mut thinning, number(*name).into()));
             put_varint(&mut thinning, minute);
             put_varint(&mut thinning, lowest.into());
         }
-        let mut structures: FxHashMap<Vec<u8>, u32> = FxHashMap::default();
-        let mut of_structures = Highest::new(0);
+        let mut places_of: FxHashMap<Vec<u8>, u32> = FxHashMap::default();
+        let mut of_rows: Vec<u32> = Vec::with_capacity(self.rows.len());
         let mut buffer = Vec::new();
-        let mut groups: [Group; LEVELS] = Default::default();
-        for (place, shown, row) in &self.rows {
-            let level = level(&row.trace_id);
-            let lowest = self.thinning.lowest_of(row);
-            let Some(group) = groups.get_mut(level as usize).filter(|_| level >= lowest) else { continue };
+        for (_, row) in &self.rows {
             buffer.clear();
-            put_varint(&mut buffer, (*shown).into());
-            put_structure(&mut buffer, row);
-            each_name(row, &mut |name| names.mark(name, level));
-            let next = structures.len() as u32;
-            let structure = match structures.get(&buffer) {
+            put_structure(&mut buffer, row, &number);
+            let next = places_of.len() as u32;
+            of_rows.push(match places_of.get(&buffer) {
                 Some(known) => *known,
-                None => {
-                    structures.insert(buffer.clone(), next);
-                    next
-                }
-            };
-            of_structures.mark(structure, level);
+                None => *places_of.entry(buffer.clone()).or_insert(next),
+            });
+        }
+        let mut ordered: Vec<&[u8]> = vec![&[]; places_of.len()];
+        for (structure, place) in &places_of {
+            if let Some(ordered) = ordered.get_mut(*place as usize) {
+                *ordered = structure;
+            }
+        }
+        let mut structures = Ranked::new(ordered.into_iter());
+        for ((_, row), structure) in self.rows.iter().zip(&of_rows) {
+            structures.mark(*structure, level(&row.trace_id));
+        }
+        let (structure_numbers, structures) = structures.ranked();
+        let mut groups: [Group; LEVELS] = Default::default();
+        for ((place, row), structure) in self.rows.iter().zip(&of_rows) {
+            let Some(group) = groups.get_mut(level(&row.trace_id) as usize) else { continue };
             put_varint(&mut group.places, u64::from(place - group.last_place));
             group.last_place = *place;
+            let structure = structure_numbers.get(*structure as usize).copied().unwrap_or(UNKNOWN);
             put_varint(&mut group.structures, structure.into());
             let start = self.starts.get(*place as usize).copied().unwrap_or_default();
             put_varint(&mut group.times, row.start_unix_nano.wrapping_sub(start));
-            put_varint(&mut group.times, row.duration_ns);
+            put_duration(&mut group.times, row.duration_ns);
             put_weight(&mut group.times, row.weight);
             put_numbers(&mut group.numbers, row);
-            put_attributes(&mut group.attributes, row);
-            row.attributes.iter().flat_map(|(key, value)| [key, value]).for_each(|name| names.mark(*name, level));
+            let attributes = row.attributes.iter().map(|(key, value)| (number(*key), number(*value)));
+            group.attributes.add(attributes.collect());
         }
         let mut spine = self.suffixes;
         let earliest = self.starts.iter().copied().min().unwrap_or(0);
@@ -221,18 +240,11 @@ impl FactsBuilder {
         let mut shows = Vec::new();
         self.shows.iter().for_each(|number| put_varint(&mut shows, (*number).into()));
         let mut sections = vec![spine, std::mem::take(&mut self.superseded), shown, shows, thinning];
-        let mut ordered: Vec<&[u8]> = vec![&[]; structures.len()];
-        for (structure, number) in &structures {
-            if let Some(place) = ordered.get_mut(*number as usize) {
-                *place = structure;
-            }
-        }
-        let names = names.sections(self.names.texts().map(str::as_bytes));
-        let structures = of_structures.sections(ordered.into_iter());
         for ((names, structures), group) in names.into_iter().zip(structures).zip(groups) {
             let mut rows = Vec::new();
             if !group.places.is_empty() {
-                let columns = [&group.places, &group.structures, &group.times, &group.numbers, &group.attributes];
+                let (pairs, attributes) = group.attributes.put();
+                let columns = [&group.places, &group.structures, &group.times, &group.numbers, &pairs, &attributes];
                 columns.into_iter().for_each(|column| put_block(&mut rows, column));
             }
             sections.extend([names, structures, rows]);
@@ -242,40 +254,65 @@ impl FactsBuilder {
 }
 
 /// Numbered things by the highest level of a row that has them.
-struct Highest {
-    /// One more than the level; 0 where no row has it.
-    levels: Vec<u8>,
+struct Ranked<'b> {
+    /// Each with one more than that level; 0 where no row has it.
+    things: Vec<(u8, &'b [u8])>,
 }
 
-impl Highest {
-    fn new(count: usize) -> Self {
-        Self { levels: vec![0; count] }
+impl<'b> Ranked<'b> {
+    fn new(things: impl Iterator<Item = &'b [u8]>) -> Self {
+        Self { things: things.map(|thing| (0, thing)).collect() }
     }
 
     fn mark(&mut self, number: u32, level: u32) {
-        let number = number as usize;
-        if self.levels.len() <= number {
-            self.levels.resize(number + 1, 0);
-        }
-        if let Some(highest) = self.levels.get_mut(number) {
+        if let Some((highest, _)) = self.things.get_mut(number as usize) {
             *highest = (*highest).max(level as u8 + 1);
         }
     }
 
-    /// Of each level: numbers, each less the one before, with their bytes.
-    fn sections<'b>(&self, things: impl Iterator<Item = &'b [u8]>) -> Vec<Vec<u8>> {
-        let mut sections = vec![(0, Vec::new()); LEVELS];
-        for (number, (bytes, level)) in things.zip(&self.levels).enumerate() {
-            let Some((last, section)) = usize::from(*level).checked_sub(1).and_then(|level| sections.get_mut(level))
-            else {
-                continue;
-            };
-            put_varint(section, (number - *last) as u64);
-            put_block(section, bytes);
-            *last = number;
+    /// Which number each has in the file, and the section of each level: how many bytes a thing has in common with the
+    /// one before it there, and the others.
+    fn ranked(&self) -> (Vec<u32>, Vec<Vec<u8>>) {
+        let mut order: Vec<u32> = (0..self.things.len() as u32).collect();
+        let thing = |number: &u32| self.things.get(*number as usize).copied().unwrap_or_default();
+        order.retain(|number| thing(number).0 > 0);
+        order.sort_unstable_by_key(|number| {
+            let (highest, bytes) = thing(number);
+            (std::cmp::Reverse(highest), bytes)
+        });
+        let mut numbers = vec![UNKNOWN; self.things.len()];
+        let mut sections = vec![(&[][..], Vec::new()); LEVELS];
+        for (rank, number) in (0..).zip(order) {
+            let (highest, bytes) = thing(&number);
+            if let Some(number) = numbers.get_mut(number as usize) {
+                *number = rank;
+            }
+            let Some((last, section)) = sections.get_mut(usize::from(highest).wrapping_sub(1)) else { continue };
+            let shared = bytes.iter().zip(*last).take_while(|(one, other)| one == other).count();
+            put_varint(section, shared as u64);
+            put_block(section, bytes.get(shared..).unwrap_or_default());
+            *last = bytes;
         }
-        sections.into_iter().map(|(_, section)| section).collect()
+        (numbers, sections.into_iter().map(|(_, section)| section).collect())
     }
+}
+
+/// Calls `visit` with each thing of a section, in order.
+fn each_ranked(section: &[u8], visit: &mut dyn FnMut(&[u8]) -> Option<()>) -> Option<()> {
+    let mut reader = Reader(section);
+    let (mut thing, mut bytes) = (Vec::new(), 0);
+    while !reader.0.is_empty() {
+        let shared = reader.usize().filter(|shared| *shared <= thing.len())?;
+        thing.truncate(shared);
+        thing.extend_from_slice(reader.block()?.0);
+        // What things share is not in the section.
+        bytes += thing.len();
+        if bytes > codec::SECTION_BYTES {
+            return None;
+        }
+        visit(&thing)?;
+    }
+    Some(())
 }
 
 /// Almost always 1.
@@ -342,7 +379,7 @@ impl FactsFile {
         };
         let (version, count) = (number(8), number(10));
         let end = TABLE + count * ENTRY_BYTES;
-        let is_ours = version == ROW_VERSION as usize && (count == SECTIONS || count == FEWER_SECTIONS);
+        let is_ours = version == ROW_VERSION as usize && count == SECTIONS;
         let mut whole = header.clone();
         if end + 4 > whole.len() {
             whole.resize(end + 4, 0);
@@ -433,41 +470,29 @@ impl FactsFile {
         thin: &mut dyn FnMut(EntryMinute, u32),
         visit: &mut dyn FnMut(TraceRow),
     ) -> Result<(), BlockError> {
-        let [of_names, of_structures, of_rows] = self.sections_of_levels(lowest);
-        let of_structures = of_structures.map(|number| self.section(number)).collect::<Result<Vec<_>, _>>()?;
-        let mut structures: Vec<&[u8]> = Vec::new();
-        for section in &of_structures {
-            read_structures(section, self.is_by_level(), &mut structures).ok_or_else(|| self.corrupt("structures"))?;
+        let mut structures = Structures::default();
+        for number in of_levels(lowest, 1) {
+            structures.read(&self.section(number)?).ok_or_else(|| self.corrupt("structures"))?;
         }
-        let shown = self.section(if self.is_by_level() { SHOWN } else { SHOWS })?;
-        let shown = read_shown(&mut Reader(&shown)).ok_or_else(|| self.corrupt("what traces show"))?;
+        let (shown, shows) = (self.section(SHOWN)?, self.section(SHOWS)?);
+        let shapes = read_shapes(&shown, &shows).ok_or_else(|| self.corrupt("what traces show"))?;
         // Names of a level are used by rows of that level and of lower ones.
         let mut known: Vec<Name> = Vec::new();
-        for number in of_names {
-            read_names(&self.section(number)?, &mut known, names).ok_or_else(|| self.corrupt("names"))?;
+        for number in of_levels(lowest, 0) {
+            let section = self.section(number)?;
+            let mut visit = |text: &[u8]| {
+                known.push(names.number(std::str::from_utf8(text).ok()?));
+                Some(())
+            };
+            each_ranked(&section, &mut visit).ok_or_else(|| self.corrupt("names"))?;
         }
         let section = self.section(THINNING)?;
         read_thinning(&section, &known, thin).ok_or_else(|| self.corrupt("thinning"))?;
-        for number in of_rows {
-            read_group(&self.section(number)?, &structures, &shown, &known, spine, is_wanted, visit)
+        for number in of_levels(lowest, 2) {
+            read_group(&self.section(number)?, &structures, &shapes, &known, spine, is_wanted, visit)
                 .ok_or_else(|| self.corrupt("rows"))?;
         }
         Ok(())
-    }
-
-    fn is_by_level(&self) -> bool {
-        self.sections.len() == SECTIONS
-    }
-
-    /// Numbers of the sections with names, structures and rows of this level and above.
-    fn sections_of_levels(&self, lowest: u32) -> [std::iter::StepBy<std::ops::Range<usize>>; 3] {
-        let of_level = if self.is_by_level() { 3 } else { 2 };
-        let first = FIRST_LEVEL + of_level * (lowest as usize).min(LEVELS);
-        let from = |place: usize| (first + place..self.sections.len()).step_by(of_level);
-        match self.is_by_level() {
-            true => [from(0), from(1), from(2)],
-            false => [from(0), (SHOWN..SHOWN + 1).step_by(1), from(1)],
-        }
     }
 
     /// Places in the index of the traces that show what passes: kinds of findings, as bits of [`KINDS`], and the
@@ -485,13 +510,11 @@ impl FactsFile {
     /// # Errors
     /// When it is damaged.
     pub fn marked_places(&self, mark: &dyn Fn(u8, u64) -> Option<u32>) -> Result<Vec<(u32, u32)>, BlockError> {
-        let bytes = self.section(SHOWS)?;
-        let table = if self.is_by_level() { self.section(SHOWN)? } else { Vec::new() };
+        let (table, bytes) = (self.section(SHOWN)?, self.section(SHOWS)?);
         let read = || -> Option<Vec<(u32, u32)>> {
             let mut reader = Reader(&bytes);
-            let shown = if self.is_by_level() { read_shown(&mut Reader(&table))? } else { read_shown(&mut reader)? };
             let mut marks = vec![None];
-            marks.extend(shown.into_iter().map(|(kinds, shape)| mark(kinds, shape)));
+            marks.extend(read_shown(&table)?.into_iter().map(|(kinds, shape)| mark(kinds, shape)));
             let mut found = Vec::new();
             let mut place = 0;
             while !reader.0.is_empty() {
@@ -504,49 +527,55 @@ impl FactsFile {
     }
 }
 
-fn read_shown(reader: &mut Reader<'_>) -> Option<Vec<Shown>> {
+/// Sections with names (0), structures (1) or rows (2), of the highest level first and of this one last.
+fn of_levels(lowest: u32, which: usize) -> impl Iterator<Item = usize> {
+    (lowest as usize..LEVELS).rev().map(move |level| FIRST_LEVEL + OF_LEVEL * level + which)
+}
+
+fn read_shown(section: &[u8]) -> Option<Vec<Shown>> {
+    let mut reader = Reader(section);
     let count = reader.count()?;
     (0..count).map(|_| Some((*reader.bytes(1)?.first()?, u64::from_le_bytes(reader.array()?)))).collect()
 }
 
-/// More structures than any block has.
-const MOST_STRUCTURES: usize = 1 << 24;
-
-fn read_structures<'b>(section: &'b [u8], has_numbers: bool, known: &mut Vec<&'b [u8]>) -> Option<()> {
-    let mut reader = Reader(section);
-    let mut number = 0usize;
+/// Of each trace, if it has one.
+fn read_shapes(shown: &[u8], shows: &[u8]) -> Option<Vec<Option<u64>>> {
+    let shown = read_shown(shown)?;
+    let (mut reader, mut shapes) = (Reader(shows), Vec::new());
     while !reader.0.is_empty() {
-        number = match has_numbers {
-            true => number.checked_add(reader.usize()?).filter(|number| *number < MOST_STRUCTURES)?,
-            false => known.len(),
-        };
-        if known.len() <= number {
-            known.resize(number + 1, &[]);
-        }
-        *known.get_mut(number)? = reader.block()?.0;
+        shapes.push(match reader.usize()? {
+            0 => None,
+            number => Some(shown.get(number - 1)?.1),
+        });
     }
-    Some(())
+    Some(shapes)
+}
+
+/// Structures by their numbers.
+#[derive(Default)]
+struct Structures {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Structures {
+    /// Adds those of a section.
+    fn read(&mut self, section: &[u8]) -> Option<()> {
+        each_ranked(section, &mut |structure| {
+            self.bytes.extend_from_slice(structure);
+            self.ends.push(self.bytes.len());
+            Some(())
+        })
+    }
+
+    fn get(&self, number: usize) -> Option<Reader<'_>> {
+        let first = number.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
+        self.bytes.get(first..*self.ends.get(number)?).map(Reader)
+    }
 }
 
 /// Stands for a name that was not read.
 const UNKNOWN: Name = Name::MAX;
-/// More names than any block has.
-const MOST_NAMES: usize = 1 << 26;
-
-fn read_names(section: &[u8], known: &mut Vec<Name>, names: &mut Names) -> Option<()> {
-    let mut reader = Reader(section);
-    let mut number = 0usize;
-    while !reader.0.is_empty() {
-        number = number.checked_add(reader.usize()?).filter(|number| *number < MOST_NAMES)?;
-        let text = std::str::from_utf8(reader.block()?.0).ok()?;
-        if known.len() <= number {
-            known.resize(number + 1, UNKNOWN);
-        }
-        *known.get_mut(number)? = names.number(text);
-    }
-    Some(())
-}
-
 fn read_thinning(section: &[u8], known: &[Name], thin: &mut dyn FnMut(EntryMinute, u32)) -> Option<()> {
     let mut reader = Reader(section);
     while !reader.0.is_empty() {
@@ -559,8 +588,8 @@ fn read_thinning(section: &[u8], known: &[Name], thin: &mut dyn FnMut(EntryMinut
 
 fn read_group(
     section: &[u8],
-    structures: &[&[u8]],
-    shown: &[Shown],
+    structures: &Structures,
+    shapes: &[Option<u64>],
     known: &[Name],
     spine: &Spine,
     is_wanted: &dyn Fn(usize) -> bool,
@@ -571,23 +600,22 @@ fn read_group(
     }
     let mut reader = Reader(section);
     let mut column = || reader.block();
-    let (mut places, mut numbers_of, mut times, mut numbers, mut attributes) =
-        (column()?, column()?, column()?, column()?, column()?);
+    let (mut places, mut numbers_of, mut times, mut numbers) = (column()?, column()?, column()?, column()?);
     let name = |number: Name| known.get(number as usize).copied().unwrap_or(UNKNOWN);
+    let mut attributes = AttributesReader::new(&mut column()?, column()?, &name)?;
     let mut place = 0usize;
     while !places.0.is_empty() {
         place = place.checked_add(places.usize()?)?;
-        let mut structure = Reader(structures.get(numbers_of.usize()?)?);
-        let (_, shape) = *shown.get(structure.usize()?.checked_sub(1)?)?;
-        let (late, duration_ns, weight) = (times.varint()?, times.varint()?, read_weight(&mut times)?);
+        let structure = structures.get(numbers_of.usize()?)?;
+        let (late, duration_ns, weight) = (times.varint()?, read_duration(&mut times)?, read_weight(&mut times)?);
         let mut row = read_row(structure, &mut numbers, &name)?;
         let is_wanted = is_wanted(place);
-        row.attributes = read_attributes(&mut attributes, is_wanted, &name)?;
+        row.attributes = attributes.next(is_wanted)?;
         if is_wanted {
             row.trace_id = *spine.ids.get(place)?;
             row.start_unix_nano = spine.starts.get(place)?.wrapping_add(late);
             row.duration_ns = duration_ns;
-            row.shape = shape;
+            row.shape = (*shapes.get(place)?)?;
             row.weight = weight;
             row.spans = *spine.spans.get(place)?;
             visit(row);
@@ -599,13 +627,13 @@ fn read_group(
 /// A row with its times rounded as they are on disk, so that it does not matter where a row comes from.
 pub fn rounded(row: TraceRow) -> TraceRow {
     let (mut structure, mut numbers) = (Vec::new(), Vec::new());
-    put_structure(&mut structure, &row);
+    put_structure(&mut structure, &row, &|name| name);
     put_numbers(&mut numbers, &row);
     match read_row(Reader(&structure), &mut Reader(&numbers), &|name| name) {
         Some(same) => TraceRow {
             trace_id: row.trace_id,
             start_unix_nano: row.start_unix_nano,
-            duration_ns: row.duration_ns,
+            duration_ns: duration(row.duration_ns),
             spans: row.spans,
             weight: row.weight,
             shape: row.shape,

@@ -85,7 +85,8 @@ impl<'a> SpanReader<'a> {
         'a: 's,
     {
         self.traces += 1;
-        for span in spans {
+        for (place, span) in spans.enumerate() {
+            set.at_span(place == 0);
             for attribute in span.attributes {
                 let make = |key| set.key(std::str::from_utf8(key).unwrap_or_default(), names);
                 let key = self.attribute_keys.of(attribute, scanner, make);

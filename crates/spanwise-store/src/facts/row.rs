@@ -1,5 +1,6 @@
 //! A facts row as bytes: its structure, which traces of one shape share, and its numbers.
 
+use rustc_hash::FxHashMap;
 use spanwise_insight::repetition::RepetitionKind;
 use spanwise_insight::row::{
     Callee, Dependency, DependencyKind, Name, Operation, RowDependency, RowHidden, RowParts, RowRepetition, TraceRow,
@@ -11,68 +12,92 @@ use super::codec::{Reader, rounded, unrounded};
 const REPETITIONS: [RepetitionKind; 3] = [RepetitionKind::NPlusOne, RepetitionKind::FanOut, RepetitionKind::RetryStorm];
 const DEPENDENCIES: [DependencyKind; 3] = [DependencyKind::Service, DependencyKind::Host, DependencyKind::Store];
 
+/// Significant bits of times that findings take medians of, over many traces: within 1/64.
+const SOME: u32 = 6;
+/// Of the time of the longest branch: timeouts are told by two percent. Within 1/256.
+const LONGEST: u32 = 8;
+/// Of a trace's duration: within 1/4096.
+const DURATION: u32 = 12;
+
 fn place<T: PartialEq>(all: &[T], one: &T) -> u64 {
     all.iter().position(|other| other == one).unwrap_or(0) as u64
 }
 
-fn put_operation(out: &mut Vec<u8>, operation: Operation) {
-    put_varint(out, operation.service.into());
-    put_varint(out, operation.operation.into());
+/// Puts a structure, with each name as `number` says.
+struct Structure<'a> {
+    out: &'a mut Vec<u8>,
+    number: &'a dyn Fn(Name) -> Name,
 }
 
-fn put_optional(out: &mut Vec<u8>, name: Option<Name>) {
-    put_varint(out, name.map_or(0, |name| u64::from(name) + 1));
+impl Structure<'_> {
+    fn number(&mut self, number: u64) {
+        put_varint(self.out, number);
+    }
+
+    fn name(&mut self, name: Name) {
+        put_varint(self.out, (self.number)(name).into());
+    }
+
+    fn optional(&mut self, name: Option<Name>) {
+        put_varint(self.out, name.map_or(0, |name| u64::from((self.number)(name)) + 1));
+    }
+
+    fn operation(&mut self, operation: Operation) {
+        self.name(operation.service);
+        self.name(operation.operation);
+    }
+
+    fn callee(&mut self, callee: Callee) {
+        self.optional(callee.service);
+        self.name(callee.operation);
+        self.optional(callee.system);
+    }
 }
 
-fn put_callee(out: &mut Vec<u8>, callee: Callee) {
-    put_optional(out, callee.service);
-    put_varint(out, callee.operation.into());
-    put_optional(out, callee.system);
-}
-
-/// All but numbers, ids, shape and attributes. Rows of equal structure share its bytes. Branches are in order of names, as
-/// their order follows from the numbers.
-pub fn put_structure(out: &mut Vec<u8>, row: &TraceRow) {
-    put_operation(out, row.entry);
-    out.push(u8::from(row.is_rooted));
-    put_varint(out, row.repetitions.len() as u64);
+/// All but numbers, ids, shape and attributes, each name as `number` says. Rows of equal structure share its bytes, whichever
+/// branch takes longest: branches are in order of names.
+pub fn put_structure(out: &mut Vec<u8>, row: &TraceRow, number: &dyn Fn(Name) -> Name) {
+    let mut s = Structure { out, number };
+    s.operation(row.entry);
+    s.number(row.is_rooted.into());
+    s.number(row.repetitions.len() as u64);
     for repetition in &row.repetitions {
-        put_varint(out, place(&REPETITIONS, &repetition.kind));
-        put_operation(out, repetition.caller);
-        put_callee(out, repetition.callee);
-        put_varint(out, repetition.turn.into());
+        s.number(place(&REPETITIONS, &repetition.kind));
+        s.operation(repetition.caller);
+        s.callee(repetition.callee);
+        s.number(repetition.turn.into());
     }
-    put_varint(out, row.hidden.len() as u64);
+    s.number(row.hidden.len() as u64);
     for hidden in &row.hidden {
-        put_operation(out, hidden.born);
-        put_operation(out, hidden.swallowed_by);
+        s.operation(hidden.born);
+        s.operation(hidden.swallowed_by);
     }
-    put_varint(out, row.dependencies.len() as u64);
+    s.number(row.dependencies.len() as u64);
     for found in &row.dependencies {
-        put_varint(out, place(&DEPENDENCIES, &found.dependency.kind));
-        put_varint(out, found.dependency.name.into());
-        put_optional(out, found.dependency.system);
-        put_varint(out, found.operation.into());
-        put_varint(out, found.depth.into());
-        put_varint(out, found.callers.len() as u64);
-        found.callers.iter().for_each(|caller| put_varint(out, (*caller).into()));
+        s.number(place(&DEPENDENCIES, &found.dependency.kind));
+        s.name(found.dependency.name);
+        s.optional(found.dependency.system);
+        s.name(found.operation);
+        s.number(found.depth.into());
+        s.number(found.callers.len() as u64);
+        found.callers.iter().for_each(|caller| s.name(*caller));
     }
-    put_varint(out, row.parts.len() as u64);
+    s.number(row.parts.len() as u64);
     for parts in &row.parts {
-        put_operation(out, parts.operation);
-        put_callee(out, parts.blamed);
-        put_varint(out, parts.sizes.len() as u64);
-        parts.sizes.iter().for_each(|(key, _)| put_varint(out, (*key).into()));
+        s.operation(parts.operation);
+        s.callee(parts.blamed);
+        s.number(parts.sizes.len() as u64);
+        parts.sizes.iter().for_each(|(key, _)| s.name(*key));
     }
-    put_varint(out, row.branches.len() as u64);
-    branches(row).iter().for_each(|(operation, _)| put_operation(out, *operation));
-    put_varint(out, row.peers.len() as u64);
+    s.number(row.branches.len() as u64);
+    branches(row).iter().for_each(|operation| s.operation(*operation));
+    s.number(row.peers.len() as u64);
     for (peer, is_answered) in &row.peers {
-        put_varint(out, u64::from(*peer) << 1 | u64::from(*is_answered));
+        s.number(u64::from((s.number)(*peer)) << 1 | u64::from(*is_answered));
     }
 }
 
-fn branches(row: &TraceRow) -> Vec<(Operation, u64)> {
+fn branches(row: &TraceRow) -> Vec<Operation> {
     let mut branches = row.branches.clone();
     branches.sort_unstable();
     branches
@@ -95,57 +120,162 @@ fn read_size(reader: &mut Reader<'_>) -> Option<f64> {
     }
 }
 
+/// Times of which most are nothing: which of them are something, as bits, and those. At most [`FLAGS`].
+fn put_sparse(out: &mut Vec<u8>, times: impl Iterator<Item = u64> + Clone) {
+    put_varint(out, times.clone().zip(0..).fold(0, |flags, (ns, bit)| flags | u64::from(ns > 0) << bit));
+    times.filter(|ns| *ns > 0).for_each(|ns| put_varint(out, rounded(ns, SOME)));
+}
+
+const FLAGS: usize = 64;
+
+/// What [`put_sparse`] put.
+fn read_sparse(reader: &mut Reader<'_>, times: &mut [&mut u64]) -> Option<()> {
+    let flags = reader.varint()?;
+    for (ns, bit) in times.iter_mut().zip(0..) {
+        **ns = if flags >> bit & 1 == 1 { unrounded(reader.varint()?, SOME) } else { 0 };
+    }
+    Some(())
+}
+
 pub fn put_numbers(out: &mut Vec<u8>, row: &TraceRow) {
     for repetition in &row.repetitions {
         put_varint(out, repetition.count.into());
-        put_varint(out, rounded(repetition.critical_ns));
+        put_varint(out, rounded(repetition.critical_ns, SOME));
     }
-    row.hidden.iter().for_each(|hidden| put_varint(out, rounded(hidden.critical_ns)));
-    row.dependencies.iter().for_each(|found| put_varint(out, rounded(found.critical_ns)));
+    row.hidden.iter().for_each(|hidden| put_varint(out, rounded(hidden.critical_ns, SOME)));
+    for some in row.dependencies.chunks(FLAGS) {
+        put_sparse(out, some.iter().map(|found| found.critical_ns));
+    }
     for parts in &row.parts {
-        let times = [
-            parts.duration_ns,
-            parts.blamed_ns,
-            parts.before_ns,
-            parts.between_ns,
-            parts.after_ns,
-            parts.wire_ns,
-            parts.wire_out_ns,
-        ];
-        times.iter().for_each(|ns| put_varint(out, rounded(*ns)));
+        put_varint(out, rounded(parts.duration_ns, SOME));
+        put_varint(out, rounded(parts.blamed_ns, SOME));
+        let own = [parts.before_ns, parts.between_ns, parts.after_ns, parts.wire_ns, parts.wire_out_ns];
+        put_sparse(out, own.into_iter());
         parts.sizes.iter().for_each(|(_, size)| put_size(out, *size));
     }
-    branches(row).iter().for_each(|(_, ns)| put_varint(out, rounded(*ns)));
-}
-
-/// Keys and values of attributes, in order of keys.
-pub fn put_attributes(out: &mut Vec<u8>, row: &TraceRow) {
-    put_varint(out, row.attributes.len() as u64);
-    let mut last = 0;
-    for (key, value) in &row.attributes {
-        put_varint(out, u64::from(key - last));
-        put_varint(out, (*value).into());
-        last = *key;
+    if let Some(longest) = row.branches.first() {
+        put_varint(out, row.branches.iter().filter(|branch| *branch < longest).count() as u64);
+        put_varint(out, rounded(row.longest_ns, LONGEST));
     }
 }
 
-/// What [`put_attributes`] put; nothing when it is not wanted, and then only read over.
-pub fn read_attributes(
-    reader: &mut Reader<'_>,
-    is_wanted: bool,
-    name: &dyn Fn(Name) -> Name,
-) -> Option<Vec<(Name, Name)>> {
+/// A key and a value.
+pub type Pair = (Name, Name);
+
+/// Attributes, in order.
+pub fn put_pairs(out: &mut Vec<u8>, pairs: &[Pair]) {
+    put_varint(out, pairs.len() as u64);
+    let mut last = (0, 0);
+    for (key, value) in pairs {
+        put_varint(out, u64::from(key - last.0));
+        put_varint(out, u64::from(value - if *key == last.0 { last.1 } else { 0 }));
+        last = (*key, *value);
+    }
+}
+
+/// What [`put_pairs`] put.
+pub fn read_pairs(reader: &mut Reader<'_>, name: &dyn Fn(Name) -> Name) -> Option<Vec<Pair>> {
     let count = reader.count()?;
-    let mut attributes = Vec::with_capacity(if is_wanted { count } else { 0 });
-    let mut key = 0u32;
-    for _ in 0..count {
-        key = key.checked_add(reader.u32()?)?;
-        let value = reader.u32()?;
-        if is_wanted {
-            attributes.push((name(key), name(value)));
-        }
+    let mut last = (0u32, 0u32);
+    let pair = |_| {
+        let (more, value) = (reader.u32()?, reader.u32()?);
+        last = match more {
+            0 => (last.0, last.1.checked_add(value)?),
+            more => (last.0.checked_add(more)?, value),
+        };
+        Some((name(last.0), name(last.1)))
+    };
+    (0..count).map(pair).collect()
+}
+
+/// Attributes of many rows: each key with a value has a number, small where many rows have it.
+#[derive(Default)]
+pub struct Attributes {
+    rows: Vec<Vec<Pair>>,
+}
+
+/// Rows from which on a pair is one of those that many have.
+const COMMON: usize = 8;
+
+impl Attributes {
+    pub fn add(&mut self, pairs: Vec<Pair>) {
+        self.rows.push(pairs);
     }
-    Some(attributes)
+
+    /// The pairs by their numbers: the common ones by how many have them, then the others in order; and of each row its numbers.
+    pub fn put(self) -> (Vec<u8>, Vec<u8>) {
+        let mut counts: FxHashMap<Pair, usize> = FxHashMap::default();
+        for pair in self.rows.iter().flatten() {
+            *counts.entry(*pair).or_default() += 1;
+        }
+        let (mut common, mut rare): (Vec<_>, Vec<_>) = counts.into_iter().partition(|(_, count)| *count >= COMMON);
+        common.sort_unstable_by_key(|(pair, count)| (std::cmp::Reverse(*count), *pair));
+        rare.sort_unstable_by_key(|(pair, _)| *pair);
+        let ordered: Vec<Pair> = common.iter().chain(&rare).map(|(pair, _)| *pair).collect();
+        let numbers: FxHashMap<Pair, u32> = ordered.iter().copied().zip(0..).collect();
+        let (mut table, mut rows, mut of_row) = (Vec::new(), Vec::new(), Vec::new());
+        put_varint(&mut table, common.len() as u64);
+        for (key, value) in ordered.iter().take(common.len()) {
+            put_varint(&mut table, (*key).into());
+            put_varint(&mut table, (*value).into());
+        }
+        put_pairs(&mut table, ordered.get(common.len()..).unwrap_or_default());
+        for row in &self.rows {
+            of_row.clear();
+            of_row.extend(row.iter().filter_map(|pair| numbers.get(pair)));
+            of_row.sort_unstable();
+            put_varint(&mut rows, of_row.len() as u64);
+            let mut last = 0;
+            for number in &of_row {
+                put_varint(&mut rows, u64::from(number - last));
+                last = *number;
+            }
+        }
+        (table, rows)
+    }
+}
+
+/// What [`Attributes::put`] put.
+pub struct AttributesReader<'a> {
+    table: Vec<Pair>,
+    rows: Reader<'a>,
+}
+
+impl<'a> AttributesReader<'a> {
+    pub fn new(table: &mut Reader<'_>, rows: Reader<'a>, name: &dyn Fn(Name) -> Name) -> Option<Self> {
+        let common = table.count()?;
+        let mut pairs =
+            (0..common).map(|_| Some((name(table.u32()?), name(table.u32()?)))).collect::<Option<Vec<_>>>()?;
+        pairs.extend(read_pairs(table, name)?);
+        Some(Self { table: pairs, rows })
+    }
+
+    /// Those of the next row; nothing when they are not wanted, and then only read over.
+    pub fn next(&mut self, is_wanted: bool) -> Option<Vec<Pair>> {
+        let count = self.rows.count()?;
+        let mut attributes = Vec::with_capacity(if is_wanted { count } else { 0 });
+        let mut number = 0usize;
+        for _ in 0..count {
+            number = number.checked_add(self.rows.usize()?)?;
+            if is_wanted {
+                attributes.push(*self.table.get(number)?);
+            }
+        }
+        Some(attributes)
+    }
+}
+
+pub fn put_duration(out: &mut Vec<u8>, ns: u64) {
+    put_varint(out, rounded(ns, DURATION));
+}
+
+pub fn read_duration(reader: &mut Reader<'_>) -> Option<u64> {
+    Some(unrounded(reader.varint()?, DURATION))
+}
+
+/// A trace's duration as it is kept.
+pub fn duration(ns: u64) -> u64 {
+    unrounded(rounded(ns, DURATION), DURATION)
 }
 
 /// Puts a row together again; ids, times, shape and attributes of the trace itself are left to the caller. `name` tells
@@ -157,9 +287,9 @@ pub fn read_row(mut structure: Reader<'_>, numbers: &mut Reader<'_>, name: &dyn 
     let operation = |s: &mut Reader<'_>| Some(Operation { service: known(s)?, operation: known(s)? });
     let callee =
         |s: &mut Reader<'_>| Some(Callee { service: optional(s)?, operation: known(s)?, system: optional(s)? });
-    let time = |numbers: &mut Reader<'_>| numbers.varint().map(unrounded);
+    let time = |numbers: &mut Reader<'_>| Some(unrounded(numbers.varint()?, SOME));
     let entry = operation(s)?;
-    let is_rooted = s.bytes(1)? == [1];
+    let is_rooted = s.varint()? == 1;
     let mut row = TraceRow {
         trace_id: Default::default(),
         start_unix_nano: 0,
@@ -175,6 +305,7 @@ pub fn read_row(mut structure: Reader<'_>, numbers: &mut Reader<'_>, name: &dyn 
         parts: Vec::new(),
         attributes: Vec::new(),
         branches: Vec::new(),
+        longest_ns: 0,
         peers: Vec::new(),
     };
     for _ in 0..s.count()? {
@@ -198,8 +329,10 @@ pub fn read_row(mut structure: Reader<'_>, numbers: &mut Reader<'_>, name: &dyn 
         for _ in 0..count {
             callers.push(known(s)?);
         }
-        let critical_ns = time(numbers)?;
-        row.dependencies.push(RowDependency { dependency, operation, critical_ns, callers, depth });
+        row.dependencies.push(RowDependency { dependency, operation, critical_ns: 0, callers, depth });
+    }
+    for some in row.dependencies.chunks_mut(FLAGS) {
+        read_sparse(numbers, &mut some.iter_mut().map(|found| &mut found.critical_ns).collect::<Vec<_>>())?;
     }
     let count = s.count()?;
     row.parts.reserve_exact(count);
@@ -215,13 +348,15 @@ pub fn read_row(mut structure: Reader<'_>, numbers: &mut Reader<'_>, name: &dyn 
             blamed,
             duration_ns: time(numbers)?,
             blamed_ns: time(numbers)?,
-            before_ns: time(numbers)?,
-            between_ns: time(numbers)?,
-            after_ns: time(numbers)?,
-            wire_ns: time(numbers)?,
-            wire_out_ns: time(numbers)?,
+            before_ns: 0,
+            between_ns: 0,
+            after_ns: 0,
+            wire_ns: 0,
+            wire_out_ns: 0,
             sizes,
         };
+        let RowParts { before_ns, between_ns, after_ns, wire_ns, wire_out_ns, .. } = &mut parts;
+        read_sparse(numbers, &mut [before_ns, between_ns, after_ns, wire_ns, wire_out_ns])?;
         for (_, size) in &mut parts.sizes {
             *size = read_size(numbers)?;
         }
@@ -230,9 +365,14 @@ pub fn read_row(mut structure: Reader<'_>, numbers: &mut Reader<'_>, name: &dyn 
     let count = s.count()?;
     row.branches.reserve_exact(count);
     for _ in 0..count {
-        row.branches.push((operation(s)?, time(numbers)?));
+        row.branches.push(operation(s)?);
     }
-    row.branches.sort_by_key(|(operation, ns)| (std::cmp::Reverse(*ns), *operation));
+    if count > 0 {
+        let longest = numbers.usize()?;
+        row.branches.get_mut(..=longest)?.rotate_right(1);
+        row.branches.get_mut(1..)?.sort_unstable();
+        row.longest_ns = unrounded(numbers.varint()?, LONGEST);
+    }
     for _ in 0..s.count()? {
         let peer = s.varint()?;
         row.peers.push((name(u32::try_from(peer >> 1).ok()?), peer & 1 == 1));
@@ -270,6 +410,6 @@ pub fn each_name(row: &TraceRow, visit: &mut dyn FnMut(Name)) {
         callee(parts.blamed, visit);
         parts.sizes.iter().for_each(|(key, _)| visit(*key));
     }
-    row.branches.iter().for_each(|(branch, _)| operation(*branch, visit));
+    row.branches.iter().for_each(|branch| operation(*branch, visit));
     row.peers.iter().for_each(|(peer, _)| visit(*peer));
 }

@@ -238,7 +238,7 @@ impl FactsBuilder {
             shown.extend_from_slice(&shape.to_le_bytes());
         }
         let mut shows = Vec::new();
-        self.shows.iter().for_each(|number| put_varint(&mut shows, (*number).into()));
+        put_shows(&mut shows, &self.shows);
         let mut sections = vec![spine, std::mem::take(&mut self.superseded), shown, shows, thinning];
         for ((names, structures), group) in names.into_iter().zip(structures).zip(groups) {
             let mut rows = Vec::new();
@@ -512,14 +512,11 @@ impl FactsFile {
     pub fn marked_places(&self, mark: &dyn Fn(u8, u64) -> Option<u32>) -> Result<Vec<(u32, u32)>, BlockError> {
         let (table, bytes) = (self.section(SHOWN)?, self.section(SHOWS)?);
         let read = || -> Option<Vec<(u32, u32)>> {
-            let mut reader = Reader(&bytes);
             let mut marks = vec![None];
             marks.extend(read_shown(&table)?.into_iter().map(|(kinds, shape)| mark(kinds, shape)));
             let mut found = Vec::new();
-            let mut place = 0;
-            while !reader.0.is_empty() {
-                found.extend(marks.get(reader.usize()?)?.map(|mark| (place, mark)));
-                place += 1;
+            for (place, number) in (0..).zip(read_shows(&bytes)?) {
+                found.extend(marks.get(number as usize)?.map(|mark| (place, mark)));
             }
             Some(found)
         };
@@ -538,17 +535,39 @@ fn read_shown(section: &[u8]) -> Option<Vec<Shown>> {
     (0..count).map(|_| Some((*reader.bytes(1)?.first()?, u64::from_le_bytes(reader.array()?)))).collect()
 }
 
-/// Of each trace, if it has one.
+/// What each trace shows, by its number: 0 is the next number that was not there yet, 1 is nothing.
+fn put_shows(out: &mut Vec<u8>, shows: &[u32]) {
+    let mut next = 1;
+    for number in shows {
+        let code = match *number {
+            0 => 1,
+            number if number == next => 0,
+            number => number + 1,
+        };
+        next += u32::from(code == 0);
+        put_varint(out, code.into());
+    }
+}
+
+/// What [`put_shows`] put.
+fn read_shows(section: &[u8]) -> Option<Vec<u32>> {
+    let (mut reader, mut next, mut shows) = (Reader(section), 1, Vec::with_capacity(section.len()));
+    while !reader.0.is_empty() {
+        let code = reader.u32()?;
+        shows.push(if code == 0 { next } else { code - 1 });
+        next += u32::from(code == 0);
+    }
+    Some(shows)
+}
+
+/// The shape of each trace, if it has one.
 fn read_shapes(shown: &[u8], shows: &[u8]) -> Option<Vec<Option<u64>>> {
     let shown = read_shown(shown)?;
-    let (mut reader, mut shapes) = (Reader(shows), Vec::new());
-    while !reader.0.is_empty() {
-        shapes.push(match reader.usize()? {
-            0 => None,
-            number => Some(shown.get(number - 1)?.1),
-        });
-    }
-    Some(shapes)
+    let shape = |number: u32| match number {
+        0 => Some(None),
+        number => Some(Some(shown.get(number as usize - 1)?.1)),
+    };
+    read_shows(shows)?.into_iter().map(shape).collect()
 }
 
 /// Structures by their numbers.

@@ -396,6 +396,16 @@ fn damage_is_noticed_and_leads_to_no_panic() {
 }
 
 #[test]
+fn what_traces_show_is_read_as_it_was_put() {
+    for shows in [&[][..], &[1, 2, 3, 4], &[0, 1, 1, 0, 2, 1, 3, 2], &[0]] {
+        let mut section = Vec::new();
+        put_shows(&mut section, shows);
+        assert_eq!(read_shows(&section).unwrap(), shows);
+    }
+    assert!(read_shows(&[0x80]).is_none());
+}
+
+#[test]
 fn rows_of_another_version_are_made_anew_from_the_spans() {
     let dir = std::path::Path::new("tests/golden/format-6");
     let block = std::fs::read_dir(dir.join("blocks")).unwrap().next().unwrap().unwrap().path();

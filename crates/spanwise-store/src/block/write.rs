@@ -42,7 +42,7 @@ const SAMPLE_FROM: usize = 20_000;
 const CHUNK_ROWS: usize = 8 << 10;
 const CACHE_LINE: usize = 64;
 /// Significant bits of the times that follow from all spans of a trace: exact, they would take twice the bytes.
-const TIME_BITS: u32 = 9;
+const TIME_BITS: u32 = 8;
 /// Rows that are read at a time.
 const RUN_ROWS: usize = 256;
 

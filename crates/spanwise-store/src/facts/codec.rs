@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn times_are_kept_as_near_as_their_bits() {
-        for bits in [6, 8, 9, 12] {
+        for bits in [3, 6, 8, 12] {
             let mut value = 0u64;
             while value < u64::MAX / 2 {
                 for near in [value.saturating_sub(1), value, value + 1] {

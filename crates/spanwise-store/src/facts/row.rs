@@ -14,6 +14,8 @@ const DEPENDENCIES: [DependencyKind; 3] = [DependencyKind::Service, DependencyKi
 
 /// Significant bits of times that findings take medians of, over many traces: within 1/64.
 const SOME: u32 = 6;
+/// Of those that could as well be others of their size: within 1/8.
+const FEW: u32 = 3;
 /// Of the time of the longest branch: timeouts are told by two percent. Within 1/256.
 const LONGEST: u32 = 8;
 /// Of a trace's duration: within 1/4096.
@@ -128,6 +130,12 @@ fn put_sparse(out: &mut Vec<u8>, times: impl Iterator<Item = u64> + Clone) {
 
 const FLAGS: usize = 64;
 
+/// An operation without time of its own only has to be among those that medians are taken of.
+fn bits_of_parts(parts: &RowParts) -> u32 {
+    let is_call = [parts.before_ns, parts.between_ns, parts.after_ns, parts.wire_ns].iter().all(|ns| *ns == 0);
+    if is_call { FEW } else { SOME }
+}
+
 /// What [`put_sparse`] put.
 fn read_sparse(reader: &mut Reader<'_>, times: &mut [&mut u64]) -> Option<()> {
     let flags = reader.varint()?;
@@ -147,10 +155,11 @@ pub fn put_numbers(out: &mut Vec<u8>, row: &TraceRow) {
         put_sparse(out, some.iter().map(|found| found.critical_ns));
     }
     for parts in &row.parts {
-        put_varint(out, rounded(parts.duration_ns, SOME));
-        put_varint(out, rounded(parts.blamed_ns, SOME));
         let own = [parts.before_ns, parts.between_ns, parts.after_ns, parts.wire_ns, parts.wire_out_ns];
         put_sparse(out, own.into_iter());
+        let bits = bits_of_parts(parts);
+        put_varint(out, rounded(parts.duration_ns, bits));
+        put_varint(out, rounded(parts.blamed_ns, bits));
         parts.sizes.iter().for_each(|(_, size)| put_size(out, *size));
     }
     if let Some(longest) = row.branches.first() {
@@ -346,8 +355,8 @@ pub fn read_row(mut structure: Reader<'_>, numbers: &mut Reader<'_>, name: &dyn 
         let mut parts = RowParts {
             operation,
             blamed,
-            duration_ns: time(numbers)?,
-            blamed_ns: time(numbers)?,
+            duration_ns: 0,
+            blamed_ns: 0,
             before_ns: 0,
             between_ns: 0,
             after_ns: 0,
@@ -357,6 +366,9 @@ pub fn read_row(mut structure: Reader<'_>, numbers: &mut Reader<'_>, name: &dyn 
         };
         let RowParts { before_ns, between_ns, after_ns, wire_ns, wire_out_ns, .. } = &mut parts;
         read_sparse(numbers, &mut [before_ns, between_ns, after_ns, wire_ns, wire_out_ns])?;
+        let bits = bits_of_parts(&parts);
+        parts.duration_ns = unrounded(numbers.varint()?, bits);
+        parts.blamed_ns = unrounded(numbers.varint()?, bits);
         for (_, size) in &mut parts.sizes {
             *size = read_size(numbers)?;
         }

@@ -254,7 +254,7 @@ proptest! {
 /// All in one minute, of which a large block keeps fewer rows than small ones.
 #[test]
 fn of_busy_minutes_beyond_the_bound_no_cut_shows_either() {
-    let traces = 3 * u64::from(MOST_PER_MINUTE);
+    let traces = 6 * u64::from(MOST_PER_MINUTE);
     let start = NOW / MINUTE_NS * MINUTE_NS;
     let root = |number: u64| {
         let (service, mut span) = mixed(number).swap_remove(0);
@@ -298,8 +298,8 @@ fn what_one_of_500_traces_has_is_named_however_many_there_are() {
 
 #[test]
 fn whole_minutes_are_looked_at_where_their_counts_say_how_many_traces_there_were() {
-    // 1,200 traces a minute.
-    let all: Vec<_> = (0..3_000).flat_map(|number| spans(number).into_iter().take(1)).collect();
+    // 600 traces a minute.
+    let all: Vec<_> = (0..6_000).step_by(2).flat_map(|number| spans(number).into_iter().take(1)).collect();
     let dir = tempfile::tempdir().unwrap();
     let filling = stored(dir.path(), &all, &[2_500]);
     let minute = NOW / MINUTE_NS * MINUTE_NS;
@@ -316,7 +316,7 @@ fn whole_minutes_are_looked_at_where_their_counts_say_how_many_traces_there_were
 
 #[test]
 fn of_a_busy_minute_the_same_traces_are_looked_at_however_it_is_cut() {
-    let traces = 3 * u64::from(MOST_PER_MINUTE);
+    let traces = 6 * u64::from(MOST_PER_MINUTE);
     let start = NOW / MINUTE_NS * MINUTE_NS;
     let one = |number: u64| {
         let (_, mut span) = spans(number).swap_remove(0);

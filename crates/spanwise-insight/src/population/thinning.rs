@@ -6,7 +6,7 @@ use super::{MOST_LEVELS, entry_minute};
 use crate::row::{Operation, TraceRow};
 
 /// Traces of one minute that are looked at, about: its entry points share them evenly,
-pub const MINUTE_TRACES: u32 = 4096;
+pub const MINUTE_TRACES: u32 = 2048;
 /// but none gets more than this,
 pub const MOST_PER_MINUTE: u32 = 1024;
 /// or less than this.
@@ -188,6 +188,6 @@ mod tests {
         let of_hundred = kept(&traces(&counts));
         assert_eq!(of_hundred[5], 200);
         assert!(of_hundred.iter().all(|kept| *kept > 0 && *kept <= LEAST_PER_MINUTE), "{of_hundred:?}");
-        assert_eq!([1, 4, 5, 8, 16, 32, 1000].map(share), [1024, 1024, 512, 512, 256, 256, 256]);
+        assert_eq!([1, 2, 3, 4, 5, 8, 1000].map(share), [1024, 1024, 512, 512, 256, 256, 256]);
     }
 }

@@ -7,7 +7,8 @@ use crate::block::BlockError;
 
 /// Largest section after inflating; far beyond what a block holds.
 pub const SECTION_BYTES: usize = 1 << 30;
-const LEVEL: i32 = 3;
+/// Where minutes are busy few rows are kept, and where they are not there is time.
+const LEVEL: i32 = 6;
 
 /// The code of a time of which so many significant bits are kept: small, and never further than one in two to their power
 /// from it.

@@ -42,8 +42,8 @@ use spanwise_wire::encode::put_varint;
 use crate::block::BlockError;
 use codec::{Reader, Section, put_block};
 use row::{
-    Attributes, AttributesReader, duration, each_name, put_duration, put_numbers, put_structure, read_duration,
-    read_row,
+    AttributeColumns, Attributes, AttributesReader, duration, each_name, put_duration, put_numbers, put_structure,
+    read_duration, read_row,
 };
 
 const MAGIC: &[u8; 8] = b"SPWNFCT1";
@@ -169,18 +169,9 @@ impl FactsBuilder {
     pub fn finish(mut self) -> Result<Vec<u8>, BlockError> {
         self.thinning.settle();
         let thinning = &self.thinning;
-        self.rows.retain(|(.., row)| level(&row.trace_id) >= thinning.lowest_of(row));
+        self.rows.retain(|(_, row)| level(&row.trace_id) >= thinning.lowest_of(row));
         let thinned = self.thinning.thinned();
-        let mut names = Ranked::new(self.names.texts().map(str::as_bytes));
-        for ((entry, _), _) in &thinned {
-            [entry.service, entry.operation].into_iter().for_each(|name| names.mark(name, MOST_LEVELS));
-        }
-        for (_, row) in &self.rows {
-            let level = level(&row.trace_id);
-            each_name(row, &mut |name| names.mark(name, level));
-            row.attributes.iter().flat_map(|(key, value)| [key, value]).for_each(|name| names.mark(*name, level));
-        }
-        let (numbers, names) = names.ranked();
+        let (numbers, names) = self.ranked_names(&thinned);
         let number = |name: Name| numbers.get(name as usize).copied().unwrap_or(UNKNOWN);
         let mut thinning = Vec::new();
         for ((entry, minute), lowest) in thinned {
@@ -188,36 +179,13 @@ impl FactsBuilder {
             put_varint(&mut thinning, minute);
             put_varint(&mut thinning, lowest.into());
         }
-        let mut places_of: FxHashMap<Vec<u8>, u32> = FxHashMap::default();
-        let mut of_rows: Vec<u32> = Vec::with_capacity(self.rows.len());
-        let mut buffer = Vec::new();
-        for (_, row) in &self.rows {
-            buffer.clear();
-            put_structure(&mut buffer, row, &number);
-            let next = places_of.len() as u32;
-            of_rows.push(match places_of.get(&buffer) {
-                Some(known) => *known,
-                None => *places_of.entry(buffer.clone()).or_insert(next),
-            });
-        }
-        let mut ordered: Vec<&[u8]> = vec![&[]; places_of.len()];
-        for (structure, place) in &places_of {
-            if let Some(ordered) = ordered.get_mut(*place as usize) {
-                *ordered = structure;
-            }
-        }
-        let mut structures = Ranked::new(ordered.into_iter());
-        for ((_, row), structure) in self.rows.iter().zip(&of_rows) {
-            structures.mark(*structure, level(&row.trace_id));
-        }
-        let (structure_numbers, structures) = structures.ranked();
+        let (of_rows, structures) = self.ranked_structures(&number);
         let mut groups: [Group; LEVELS] = Default::default();
         for ((place, row), structure) in self.rows.iter().zip(&of_rows) {
             let Some(group) = groups.get_mut(level(&row.trace_id) as usize) else { continue };
             put_varint(&mut group.places, u64::from(place - group.last_place));
             group.last_place = *place;
-            let structure = structure_numbers.get(*structure as usize).copied().unwrap_or(UNKNOWN);
-            put_varint(&mut group.structures, structure.into());
+            put_varint(&mut group.structures, (*structure).into());
             let start = self.starts.get(*place as usize).copied().unwrap_or_default();
             put_varint(&mut group.times, row.start_unix_nano.wrapping_sub(start));
             put_duration(&mut group.times, row.duration_ns);
@@ -243,13 +211,54 @@ impl FactsBuilder {
         for ((names, structures), group) in names.into_iter().zip(structures).zip(groups) {
             let mut rows = Vec::new();
             if !group.places.is_empty() {
-                let (pairs, attributes) = group.attributes.put();
-                let columns = [&group.places, &group.structures, &group.times, &group.numbers, &pairs, &attributes];
-                columns.into_iter().for_each(|column| put_block(&mut rows, column));
+                let AttributeColumns { pairs, common, others } = group.attributes.columns();
+                let columns = [group.places, group.structures, group.times, group.numbers, pairs, common, others];
+                columns.iter().for_each(|column| put_block(&mut rows, column));
             }
             sections.extend([names, structures, rows]);
         }
         put_file(&sections).map_err(BlockError::Write)
+    }
+
+    /// The number that each name of a row has in the file, and the section of each level.
+    fn ranked_names(&self, thinned: &[(EntryMinute, u32)]) -> (Vec<u32>, Vec<Vec<u8>>) {
+        let mut names = Ranked::new(self.names.texts().map(str::as_bytes));
+        for ((entry, _), _) in thinned {
+            [entry.service, entry.operation].into_iter().for_each(|name| names.mark(name, MOST_LEVELS));
+        }
+        for (_, row) in &self.rows {
+            let level = level(&row.trace_id);
+            each_name(row, &mut |name| names.mark(name, level));
+            row.attributes.iter().flat_map(|(key, value)| [key, value]).for_each(|name| names.mark(*name, level));
+        }
+        names.ranked()
+    }
+
+    /// The number of each row's structure, and the section of each level.
+    fn ranked_structures(&self, number: &dyn Fn(Name) -> Name) -> (Vec<u32>, Vec<Vec<u8>>) {
+        let mut known: FxHashMap<Vec<u8>, u32> = FxHashMap::default();
+        let mut of_rows: Vec<u32> = Vec::with_capacity(self.rows.len());
+        let mut buffer = Vec::new();
+        for (_, row) in &self.rows {
+            buffer.clear();
+            put_structure(&mut buffer, row, number);
+            let next = known.len() as u32;
+            of_rows.push(match known.get(&buffer) {
+                Some(structure) => *structure,
+                None => *known.entry(buffer.clone()).or_insert(next),
+            });
+        }
+        let mut ordered: Vec<(&[u8], u32)> = known.iter().map(|(bytes, place)| (&bytes[..], *place)).collect();
+        ordered.sort_unstable_by_key(|(_, place)| *place);
+        let mut structures = Ranked::new(ordered.into_iter().map(|(bytes, _)| bytes));
+        for ((_, row), structure) in self.rows.iter().zip(&of_rows) {
+            structures.mark(*structure, level(&row.trace_id));
+        }
+        let (numbers, sections) = structures.ranked();
+        for structure in &mut of_rows {
+            *structure = numbers.get(*structure as usize).copied().unwrap_or(UNKNOWN);
+        }
+        (of_rows, sections)
     }
 }
 
@@ -621,7 +630,7 @@ fn read_group(
     let mut column = || reader.block();
     let (mut places, mut numbers_of, mut times, mut numbers) = (column()?, column()?, column()?, column()?);
     let name = |number: Name| known.get(number as usize).copied().unwrap_or(UNKNOWN);
-    let mut attributes = AttributesReader::new(&mut column()?, column()?, &name)?;
+    let mut attributes = AttributesReader::new([column()?, column()?, column()?], &name)?;
     let mut place = 0usize;
     while !places.0.is_empty() {
         place = place.checked_add(places.usize()?)?;

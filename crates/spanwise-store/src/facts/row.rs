@@ -132,8 +132,8 @@ const FLAGS: usize = 64;
 
 /// An operation without time of its own only has to be among those that medians are taken of.
 fn bits_of_parts(parts: &RowParts) -> u32 {
-    let is_call = [parts.before_ns, parts.between_ns, parts.after_ns, parts.wire_ns].iter().all(|ns| *ns == 0);
-    if is_call { FEW } else { SOME }
+    let has_own = [parts.before_ns, parts.between_ns, parts.after_ns, parts.wire_ns].iter().any(|ns| *ns > 0);
+    if has_own { SOME } else { FEW }
 }
 
 /// What [`put_sparse`] put.
@@ -197,77 +197,110 @@ pub fn read_pairs(reader: &mut Reader<'_>, name: &dyn Fn(Name) -> Name) -> Optio
     (0..count).map(pair).collect()
 }
 
-/// Attributes of many rows: each key with a value has a number, small where many rows have it.
+/// Attributes of many rows. Each key with a value is a pair, and has a number: those that many rows have are bits of a
+/// row, the others are listed.
 #[derive(Default)]
 pub struct Attributes {
     rows: Vec<Vec<Pair>>,
 }
 
-/// Rows from which on a pair is one of those that many have.
-const COMMON: usize = 8;
+/// One row in so many, from which on a pair is a bit.
+const COMMON: usize = 64;
+
+/// What [`Attributes`] become.
+pub struct AttributeColumns {
+    /// The pairs by their numbers: the common ones by how many rows have them, then the others in order.
+    pub pairs: Vec<u8>,
+    /// Of each row, as many bytes as the common ones need bits.
+    pub common: Vec<u8>,
+    /// Of each row, how many others, and their numbers, each less the one before.
+    pub others: Vec<u8>,
+}
 
 impl Attributes {
     pub fn add(&mut self, pairs: Vec<Pair>) {
         self.rows.push(pairs);
     }
 
-    /// The pairs by their numbers: the common ones by how many have them, then the others in order; and of each row its numbers.
-    pub fn put(self) -> (Vec<u8>, Vec<u8>) {
+    pub fn columns(self) -> AttributeColumns {
         let mut counts: FxHashMap<Pair, usize> = FxHashMap::default();
         for pair in self.rows.iter().flatten() {
             *counts.entry(*pair).or_default() += 1;
         }
-        let (mut common, mut rare): (Vec<_>, Vec<_>) = counts.into_iter().partition(|(_, count)| *count >= COMMON);
+        let is_common = |count: usize| count > 1 && count * COMMON >= self.rows.len();
+        let (mut common, mut others): (Vec<_>, Vec<_>) = counts.into_iter().partition(|(_, count)| is_common(*count));
         common.sort_unstable_by_key(|(pair, count)| (std::cmp::Reverse(*count), *pair));
-        rare.sort_unstable_by_key(|(pair, _)| *pair);
-        let ordered: Vec<Pair> = common.iter().chain(&rare).map(|(pair, _)| *pair).collect();
-        let numbers: FxHashMap<Pair, u32> = ordered.iter().copied().zip(0..).collect();
-        let (mut table, mut rows, mut of_row) = (Vec::new(), Vec::new(), Vec::new());
-        put_varint(&mut table, common.len() as u64);
+        others.sort_unstable_by_key(|(pair, _)| *pair);
+        let ordered: Vec<Pair> = common.iter().chain(&others).map(|(pair, _)| *pair).collect();
+        let numbers: FxHashMap<Pair, usize> = ordered.iter().copied().zip(0..).collect();
+        let mut columns = AttributeColumns { pairs: Vec::new(), common: Vec::new(), others: Vec::new() };
+        put_varint(&mut columns.pairs, common.len() as u64);
         for (key, value) in ordered.iter().take(common.len()) {
-            put_varint(&mut table, (*key).into());
-            put_varint(&mut table, (*value).into());
+            put_varint(&mut columns.pairs, (*key).into());
+            put_varint(&mut columns.pairs, (*value).into());
         }
-        put_pairs(&mut table, ordered.get(common.len()..).unwrap_or_default());
+        put_pairs(&mut columns.pairs, ordered.get(common.len()..).unwrap_or_default());
+        let mut listed: Vec<usize> = Vec::new();
         for row in &self.rows {
-            of_row.clear();
-            of_row.extend(row.iter().filter_map(|pair| numbers.get(pair)));
-            of_row.sort_unstable();
-            put_varint(&mut rows, of_row.len() as u64);
+            let first = columns.common.len();
+            columns.common.resize(first + common.len().div_ceil(8), 0);
+            listed.clear();
+            for number in row.iter().filter_map(|pair| numbers.get(pair)) {
+                match columns.common.get_mut(first + number / 8).filter(|_| *number < common.len()) {
+                    Some(bits) => *bits |= 1 << (number % 8),
+                    None => listed.push(number - common.len()),
+                }
+            }
+            listed.sort_unstable();
+            put_varint(&mut columns.others, listed.len() as u64);
             let mut last = 0;
-            for number in &of_row {
-                put_varint(&mut rows, u64::from(number - last));
+            for number in &listed {
+                put_varint(&mut columns.others, (number - last) as u64);
                 last = *number;
             }
         }
-        (table, rows)
+        columns
     }
 }
 
-/// What [`Attributes::put`] put.
+/// Reads [`AttributeColumns`].
 pub struct AttributesReader<'a> {
-    table: Vec<Pair>,
-    rows: Reader<'a>,
+    pairs: Vec<Pair>,
+    count_common: usize,
+    common: Reader<'a>,
+    others: Reader<'a>,
 }
 
 impl<'a> AttributesReader<'a> {
-    pub fn new(table: &mut Reader<'_>, rows: Reader<'a>, name: &dyn Fn(Name) -> Name) -> Option<Self> {
-        let common = table.count()?;
-        let mut pairs =
-            (0..common).map(|_| Some((name(table.u32()?), name(table.u32()?)))).collect::<Option<Vec<_>>>()?;
-        pairs.extend(read_pairs(table, name)?);
-        Some(Self { table: pairs, rows })
+    pub fn new([mut pairs, common, others]: [Reader<'a>; 3], name: &dyn Fn(Name) -> Name) -> Option<Self> {
+        let count_common = pairs.count()?;
+        let pair = |_| Some((name(pairs.u32()?), name(pairs.u32()?)));
+        let mut read = (0..count_common).map(pair).collect::<Option<Vec<_>>>()?;
+        read.extend(read_pairs(&mut pairs, name)?);
+        Some(Self { pairs: read, count_common, common, others })
     }
 
     /// Those of the next row; nothing when they are not wanted, and then only read over.
     pub fn next(&mut self, is_wanted: bool) -> Option<Vec<Pair>> {
-        let count = self.rows.count()?;
-        let mut attributes = Vec::with_capacity(if is_wanted { count } else { 0 });
-        let mut number = 0usize;
+        let bits = self.common.bytes(self.count_common.div_ceil(8))?;
+        let count = self.others.count()?;
+        let mut attributes = Vec::new();
+        if is_wanted {
+            let common = bits.iter().map(|byte| byte.count_ones() as usize).sum::<usize>();
+            attributes.reserve_exact(common + count);
+            for (byte, first) in bits.iter().zip((0..).step_by(8)) {
+                let mut rest = *byte;
+                while rest != 0 {
+                    attributes.push(*self.pairs.get(first + rest.trailing_zeros() as usize)?);
+                    rest &= rest - 1;
+                }
+            }
+        }
+        let mut number = self.count_common;
         for _ in 0..count {
-            number = number.checked_add(self.rows.usize()?)?;
+            number = number.checked_add(self.others.usize()?)?;
             if is_wanted {
-                attributes.push(*self.table.get(number)?);
+                attributes.push(*self.pairs.get(number)?);
             }
         }
         Some(attributes)

@@ -181,8 +181,8 @@ TAIL_RATE, TAIL_SECONDS = 40_000, int(os.environ.get('TAIL_SECONDS', 30))
 
 def tail_once(bench, who, journal):
     durability = '    durability: memory\n' if who == 'ours' and not journal else ''
-    data_dir = f'{bench.scratch.name}/tail-data' if journal else None
     port, sink = free_port(), Sink(bench.ours)
+    data_dir = f'{bench.scratch.name}/tail-data-{port}' if journal else None
     settings = config(port, sink.address, processors=TAIL.replace('{durability}', durability), queue='enabled: true')
     server = bench.server(who, port, settings, data_dir)
     time.sleep(2)
@@ -207,14 +207,18 @@ def tail_once(bench, who, journal):
 
 
 def tail(bench):
-    runs = {name: tail_once(bench, who, journal) for name, who, journal in
-            (('ours', 'ours', False), ('journal', 'ours', True), ('peer', 'peer', False))}
-    peer = runs['peer']
+    """RUNS times each in turn: one run differs from the next by a third. Prints medians, and the ratios of each turn."""
+    kinds = (('ours', 'ours', False), ('journal', 'ours', True), ('peer', 'peer', False))
+    turns = [{name: tail_once(bench, who, journal) for name, who, journal in kinds} for _ in range(RUNS)]
+    median = lambda name, what: statistics.median(turn[name][what] for turn in turns)
     for name, bound in (('ours', '1/8, aim 1/12; 600 B, aim 500'), ('journal', '1/6')):
-        run = runs[name]
-        print(f"| tail sampling at {TAIL_RATE} spans/s{', journal' if name == 'journal' else ''} | {run['ns']:.0f} | {peer['ns']:.0f} | "
-              f"1/{peer['ns'] / run['ns']:.1f} | {bound} | {run['rss'] / MIB:.0f} / {peer['rss'] / MIB:.0f} | "
-              f"{run['waiting']:.0f} / {peer['waiting']:.0f} B a waiting span | {run['taken']['spans']} / {peer['taken']['spans']} kept |", flush=True)
+        ratios = [turn['peer']['ns'] / turn[name]['ns'] for turn in turns]
+        last = turns[-1]
+        print(f"| tail sampling at {TAIL_RATE} spans/s{', journal' if name == 'journal' else ''} | {median(name, 'ns'):.0f} | "
+              f"{median('peer', 'ns'):.0f} | 1/{statistics.median(ratios):.1f} ({', '.join(f'{ratio:.1f}' for ratio in ratios)}) | {bound} | "
+              f"{median(name, 'rss') / MIB:.0f} / {median('peer', 'rss') / MIB:.0f} | "
+              f"{median(name, 'waiting'):.0f} / {median('peer', 'waiting'):.0f} B a waiting span | "
+              f"{last[name]['taken']['spans']} / {last['peer']['taken']['spans']} kept |", flush=True)
 
 
 def latency(bench):

@@ -7,9 +7,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 use spanwise_model::{Trace, TraceId, Value};
 
+use crate::attributes::{attributes, tells_nothing};
 use crate::population::draw;
 use crate::population::statistics::{self, Table};
-use crate::row::{Name, Names, attributes, tells_nothing};
+use crate::row::{Name, Names};
 use crate::thresholds::{
     COMPARE_DIFFERENCE, COMPARE_Q, COMPARE_SAME, COMPARE_SEEN, COMPARE_SHOWN, COMPARE_SURE, COMPARE_VALUE_SEEN,
 };

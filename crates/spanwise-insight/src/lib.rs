@@ -1,6 +1,7 @@
 //! What a trace reveals: pure functions over one decoded trace. No I/O, no clock, no panics on any tree.
 
 pub mod analysis;
+pub mod attributes;
 pub mod calls;
 pub mod clock;
 pub mod compare;

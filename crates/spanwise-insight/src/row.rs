@@ -2,18 +2,19 @@
 
 use std::hash::{BuildHasher as _, Hash, Hasher as _};
 
-use rustc_hash::{FxBuildHasher, FxHashMap};
+use rustc_hash::FxBuildHasher;
 use spanwise_model::{SpanKind, Trace, TraceId};
 
 use crate::analysis::{Analysed, Analysis};
+use crate::attributes::AttributeSet;
 use crate::calls::Category;
 use crate::facts::SpanTimes;
 use crate::hidden::{HiddenError, hidden_errors};
 use crate::ledger::Wire;
-use crate::names::{Joint, Question};
+use crate::names::Joint;
 use crate::repetition::{Repetition, RepetitionKind};
 use crate::thresholds;
-use crate::view::{Meaning, Scalar, SpanView, scalars};
+use crate::view::SpanView;
 
 pub use crate::names::{Name, Names};
 
@@ -133,13 +134,6 @@ pub struct TraceRow {
 /// Changes when a field is added, or when the same spans give another row.
 pub const ROW_VERSION: u32 = 6;
 
-/// Attributes kept of one trace: beyond it a trace is no example of anything in particular.
-const ATTRIBUTES: usize = 256;
-/// Keys that are remembered.
-const KEYS: usize = 4096;
-/// Longest value that is compared.
-const VALUE_BYTES: usize = 128;
-
 /// Reads one trace. `None` when it has no span that could be an entry point.
 pub fn trace_row(trace: &Trace, names: &mut Names) -> Option<TraceRow> {
     RowReader::default().row(trace, names)
@@ -163,7 +157,7 @@ impl RowReader {
         self.analysis.read(trace, names);
         let outline = self.analysis.outline(names)?;
         let mut row = self.analysis.row(outline, names)?;
-        row.attributes = collected(trace, &mut self.set, names);
+        row.attributes = self.set.of_trace(trace, names);
         Some(row)
     }
 }
@@ -532,264 +526,6 @@ impl Below {
             std::mem::swap(&mut self.level, &mut self.next);
         }
     }
-}
-
-/// Attributes whose values follow from the outcome or differ from machine to machine without a cause in the request.
-pub(crate) fn tells_nothing(key: &str) -> bool {
-    const WORDS: [&str; 14] = [
-        "status_code",
-        "exception.",
-        "error",
-        "otel.",
-        "thread.",
-        ".port",
-        "duration",
-        "traceid",
-        "trace_id",
-        "span_id",
-        "process.pid",
-        "telemetry.",
-        "code.",
-        "user_agent",
-    ];
-    WORDS.iter().any(|word| key.contains(word))
-}
-
-pub(crate) fn attributes(trace: &Trace, names: &mut Names) -> Vec<(Name, Name)> {
-    collected(trace, &mut AttributeSet::default(), names)
-}
-
-fn collected(trace: &Trace, set: &mut AttributeSet, names: &mut Names) -> Vec<(Name, Name)> {
-    let mut last_resource = std::ptr::null();
-    let began = |place: &usize| trace.spans.get(*place).map(|span| (span.span.start_unix_nano, span.span.span_id));
-    let first = (0..trace.spans.len()).min_by_key(began);
-    for (place, span) in trace.spans.iter().enumerate() {
-        let resource = std::sync::Arc::as_ptr(&span.resource);
-        let of_resource = if resource == last_resource { &[][..] } else { &span.resource.attributes[..] };
-        last_resource = resource;
-        set.at_span(Some(place) == first);
-        scalars(&span.span.attributes).for_each(|(key, value)| set.add(key, value, names));
-        set.at_span(true);
-        scalars(of_resource).for_each(|(key, value)| set.add(key, value, names));
-    }
-    set.take()
-}
-
-/// What its operation says of a call already, without what differs from call to call.
-fn is_operation(key: &str) -> bool {
-    let meanings = [Meaning::DbQueryText, Meaning::UrlPath];
-    meanings.iter().any(|meaning| meaning.keys().contains(&key))
-}
-
-/// Whom a server was called by. Where the request comes in that is a client; behind it, a machine among others, and
-/// each of its spans has another.
-fn is_of_client(key: &str) -> bool {
-    matches!(key, "client.address" | "client.socket.address" | "http.client_ip")
-}
-
-/// What there is to do with the attributes of one key, and which came last.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct AttributeKey {
-    rule: AttributeRule,
-    /// The value that came last, and in which of the traces of the set.
-    last: Option<(Name, u64)>,
-    /// The number that it was, if it was one.
-    last_number: Option<i64>,
-}
-
-impl AttributeKey {
-    /// Its values need not be looked at.
-    pub fn is_ignored(&self) -> bool {
-        self.rule == AttributeRule::Ignored
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum AttributeRule {
-    /// It tells nothing.
-    #[default]
-    Ignored,
-    /// Texts tell nothing: operations have them already.
-    NoText(Name),
-    /// Each parameter of the text is an attribute; of a URL those behind the question mark.
-    Query {
-        is_url: bool,
-    },
-    Kept(Name),
-    /// Of the first span of a trace alone.
-    KeptOfFirst(Name),
-}
-
-/// The attributes of a resource as [`AttributeSet`] keeps them.
-pub struct ResourceAttributes(Box<[u64]>);
-
-/// The attributes of one trace after the other, each key and value once. Of the same names from first to last.
-#[derive(Default)]
-pub struct AttributeSet {
-    /// Keys and values, each pair as one number: the first half is the key.
-    found: Vec<u64>,
-    text: String,
-    /// Those that operations tell already are left out.
-    is_of_row: bool,
-    is_beyond_first: bool,
-    /// Traces taken.
-    traces: u64,
-    keys: FxHashMap<Box<str>, AttributeKey>,
-}
-
-impl AttributeSet {
-    /// For a row.
-    pub fn of_row() -> Self {
-        Self { is_of_row: true, ..Self::default() }
-    }
-
-    /// What [`Self::add_known`] needs to know of a key.
-    pub fn key(&self, key: &str, names: &mut Names) -> AttributeKey {
-        let rule = match key {
-            "url.query" => AttributeRule::Query { is_url: false },
-            "url.full" | "http.url" | "http.target" => AttributeRule::Query { is_url: true },
-            _ => {
-                let name = names.number(key);
-                match names.asked(name, Question::TellsNothing, tells_nothing) {
-                    true => AttributeRule::Ignored,
-                    false if self.is_of_row && is_operation(key) => AttributeRule::NoText(name),
-                    false if self.is_of_row && is_of_client(key) => AttributeRule::KeptOfFirst(name),
-                    false => AttributeRule::Kept(name),
-                }
-            }
-        };
-        AttributeKey { rule, last: None, last_number: None }
-    }
-
-    /// What comes next is of a span, of the first in order of start or of another.
-    pub fn at_span(&mut self, is_first: bool) {
-        self.is_beyond_first = !is_first;
-    }
-
-    /// An attribute of a span or of a resource.
-    pub fn add(&mut self, key: &str, value: Scalar<'_>, names: &mut Names) {
-        let mut keys = std::mem::take(&mut self.keys);
-        match keys.get_mut(key) {
-            Some(known) => self.add_known(known, value, names),
-            None => {
-                let mut known = self.key(key, names);
-                self.add_known(&mut known, value, names);
-                if keys.len() >= KEYS {
-                    keys.clear();
-                }
-                keys.insert(key.into(), known);
-            }
-        }
-        self.keys = keys;
-    }
-
-    /// The same for whoever keeps what is known of the key.
-    pub fn add_known(&mut self, key: &mut AttributeKey, value: Scalar<'_>, names: &mut Names) {
-        let rule = match key.rule {
-            AttributeRule::KeptOfFirst(_) if self.is_beyond_first => return,
-            AttributeRule::KeptOfFirst(name) => AttributeRule::Kept(name),
-            rule => rule,
-        };
-        match (rule, value) {
-            (AttributeRule::Query { is_url }, Scalar::Str(text)) => {
-                let query = match is_url {
-                    false => text,
-                    true => text.split_once('?').map_or("", |(_, query)| query),
-                };
-                for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-                    let name = names.number(&format!("url.query.{key}"));
-                    if !names.asked(name, Question::TellsNothing, tells_nothing) {
-                        self.put(name, &mut None, value, names);
-                    }
-                }
-            }
-            (AttributeRule::Kept(name), Scalar::Str(text)) => {
-                key.last_number = None;
-                self.put(name, &mut key.last, text, names);
-            }
-            (AttributeRule::Kept(name) | AttributeRule::NoText(name), Scalar::Bool(value)) => {
-                key.last_number = None;
-                self.put(name, &mut key.last, if value { "true" } else { "false" }, names);
-            }
-            (AttributeRule::Kept(name) | AttributeRule::NoText(name), Scalar::Int(value)) => {
-                if let (Some((last, trace)), true) = (key.last, key.last_number == Some(value)) {
-                    if trace != self.traces && self.has_room() {
-                        key.last = Some((last, self.traces));
-                        self.found.push(pair(name, last));
-                    }
-                    return;
-                }
-                use std::fmt::Write as _;
-                let mut text = std::mem::take(&mut self.text);
-                text.clear();
-                let _ = write!(text, "{value}");
-                if self.has_room() {
-                    self.put(name, &mut key.last, &text, names);
-                    key.last_number = Some(value);
-                }
-                self.text = text;
-            }
-            _ => {}
-        }
-    }
-
-    /// What the attributes of a resource add to each trace that has it, told once.
-    pub fn of_resource<'k>(
-        &mut self,
-        attributes: impl Iterator<Item = (&'k str, Scalar<'k>)>,
-        names: &mut Names,
-    ) -> ResourceAttributes {
-        let found = std::mem::take(&mut self.found);
-        // What the spans of the trace have already is to be among them as well.
-        self.traces += 1;
-        self.at_span(true);
-        attributes.for_each(|(key, value)| self.add(key, value, names));
-        self.traces += 1;
-        ResourceAttributes(std::mem::replace(&mut self.found, found).into())
-    }
-
-    pub fn add_resource(&mut self, attributes: &ResourceAttributes) {
-        if self.has_room() {
-            self.found.extend_from_slice(&attributes.0);
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        self.found.len() < 4 * ATTRIBUTES
-    }
-
-    /// A value that is the same as the last one of its key in the trace says nothing new.
-    fn put(&mut self, key: Name, last: &mut Option<(Name, u64)>, value: &str, names: &mut Names) {
-        if value.len() > VALUE_BYTES || !self.has_room() {
-            return;
-        }
-        let value = match *last {
-            Some((known, trace)) if names.text(known) == value => {
-                if trace == self.traces {
-                    return;
-                }
-                known
-            }
-            _ => names.number(value),
-        };
-        *last = Some((value, self.traces));
-        self.found.push(pair(key, value));
-    }
-
-    /// What was added since the last time.
-    pub fn take(&mut self) -> Vec<(Name, Name)> {
-        self.traces += 1;
-        self.found.sort_unstable();
-        self.found.dedup();
-        self.found.truncate(ATTRIBUTES);
-        let taken = self.found.iter().map(|pair| ((pair >> 32) as Name, *pair as Name)).collect();
-        self.found.clear();
-        taken
-    }
-}
-
-fn pair(key: Name, value: Name) -> u64 {
-    u64::from(key) << 32 | u64::from(value)
 }
 
 /// A hash of the tree in which repeats and the order of children do not matter, nor how often beyond a rough class.

@@ -315,3 +315,19 @@ fn the_entry_point_that_has_most_traces_is_named_not_the_one_that_is_looked_at_m
     assert_eq!((finding.operation.as_str(), finding.traces_affected), ("GET /many", 4_060));
     assert!(finding.evidence.iter().any(|line| line.contains("gateway GET /many, gateway GET /few")));
 }
+
+#[test]
+fn a_row_keeps_times_from_where_findings_ask_for_them() {
+    // Of 100 ms a call takes 10 and own time after it 10; then either takes a millisecond less.
+    for ((from, to), kept) in [((80, 90), [10 * MS, 10 * MS]), ((81, 90), [0, 10 * MS]), ((80, 91), [11 * MS, 0])] {
+        let mut b = Builder::new(1);
+        let root = b.span(0, "gateway", SpanKind::Server, "GET /", 0, 100);
+        b.span(root, "gateway", SpanKind::Internal, "wait", 0, 80);
+        let client = b.span(root, "gateway", SpanKind::Client, "GET /items", from, to);
+        b.span(client, "cart", SpanKind::Server, "GET /items", from, to);
+        let row = crate::row::trace_row(&b.trace, &mut Names::default()).unwrap();
+        let cart = row.dependencies.iter().map(|found| found.critical_ns).max().unwrap();
+        let after = row.parts.iter().map(|parts| parts.after_ns).max().unwrap();
+        assert_eq!([cart, after], kept, "{row:?}");
+    }
+}

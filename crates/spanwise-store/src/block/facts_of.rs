@@ -1,10 +1,11 @@
 //! What insight says of the traces of a block while it is built.
 
 use spanwise_insight::analysis::Analysis;
+use spanwise_insight::attributes::AttributeSet;
 pub(super) use spanwise_insight::facts::SpanTimes;
 use spanwise_insight::minutes::{Bounds, Minutes, Sign};
 use spanwise_insight::names::Names;
-use spanwise_insight::row::{AttributeSet, TraceRow};
+use spanwise_insight::row::TraceRow;
 use spanwise_model::TraceId;
 use spanwise_wire::{Batch, SpanRef};
 

@@ -32,15 +32,16 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use spanwise_insight::analysis::Analysis;
+use spanwise_insight::attributes::AttributeSet;
 use spanwise_insight::population::{EntryMinute, MINUTE_NS, MOST_LEVELS, Thinning, level};
 use spanwise_insight::repetition::RepetitionKind;
-use spanwise_insight::row::{AttributeSet, Name, Names, Operation, Outline, ROW_VERSION, TraceRow};
+use spanwise_insight::row::{Name, Names, Operation, Outline, ROW_VERSION, TraceRow};
 use spanwise_journal::disk::{Disk, DiskFile};
 use spanwise_model::TraceId;
 use spanwise_wire::encode::put_varint;
 
 use crate::block::BlockError;
-use codec::{Reader, Section, put_block};
+use codec::{Reader, SECTION_BYTES, Section, put_block};
 use row::{
     AttributeColumns, Attributes, AttributesReader, duration, each_name, put_duration, put_numbers, put_structure,
     read_duration, read_row,
@@ -306,8 +307,8 @@ impl<'b> Ranked<'b> {
     }
 }
 
-/// Calls `visit` with each thing of a section, in order.
-fn each_ranked(section: &[u8], visit: &mut dyn FnMut(&[u8]) -> Option<()>) -> Option<()> {
+/// Calls `visit` with each thing of a section, in order; they have so many bytes together at most.
+fn each_ranked(section: &[u8], most: usize, visit: &mut dyn FnMut(&[u8]) -> Option<()>) -> Option<()> {
     let mut reader = Reader(section);
     let (mut thing, mut bytes) = (Vec::new(), 0);
     while !reader.0.is_empty() {
@@ -316,7 +317,7 @@ fn each_ranked(section: &[u8], visit: &mut dyn FnMut(&[u8]) -> Option<()>) -> Op
         thing.extend_from_slice(reader.block()?.0);
         // What things share is not in the section.
         bytes += thing.len();
-        if bytes > codec::SECTION_BYTES {
+        if bytes > most {
             return None;
         }
         visit(&thing)?;
@@ -493,7 +494,7 @@ impl FactsFile {
                 known.push(names.number(std::str::from_utf8(text).ok()?));
                 Some(())
             };
-            each_ranked(&section, &mut visit).ok_or_else(|| self.corrupt("names"))?;
+            each_ranked(&section, SECTION_BYTES, &mut visit).ok_or_else(|| self.corrupt("names"))?;
         }
         let section = self.section(THINNING)?;
         read_thinning(&section, &known, thin).ok_or_else(|| self.corrupt("thinning"))?;
@@ -589,7 +590,7 @@ struct Structures {
 impl Structures {
     /// Adds those of a section.
     fn read(&mut self, section: &[u8]) -> Option<()> {
-        each_ranked(section, &mut |structure| {
+        each_ranked(section, SECTION_BYTES, &mut |structure| {
             self.bytes.extend_from_slice(structure);
             self.ends.push(self.bytes.len());
             Some(())

@@ -2,8 +2,9 @@
 
 use rustc_hash::FxHashMap;
 use spanwise_insight::analysis::Analysis;
+use spanwise_insight::attributes::{AttributeKey, AttributeSet, ResourceAttributes};
 use spanwise_insight::names::{Key, Names};
-use spanwise_insight::row::{AttributeKey, AttributeSet, ResourceAttributes, TraceRow};
+use spanwise_insight::row::TraceRow;
 use spanwise_insight::view::{Process, Scalar, SpanTexts, SpanView};
 use spanwise_model::{SpanKind, StatusCode, TraceId};
 use spanwise_wire::view::{self, ValueView};

@@ -406,6 +406,45 @@ fn what_traces_show_is_read_as_it_was_put() {
 }
 
 #[test]
+fn what_things_share_is_bounded_although_it_is_not_in_the_section() {
+    let things = ["aaaa", "aaab", "ab"].map(str::as_bytes);
+    let mut ranked = Ranked::new(things.into_iter());
+    (0..3).for_each(|number| ranked.mark(number, 0));
+    let (numbers, sections) = ranked.ranked();
+    assert_eq!(numbers, [0, 1, 2]);
+    let read = |most| {
+        let mut found = Vec::new();
+        each_ranked(&sections[0], most, &mut |thing| {
+            found.push(thing.to_vec());
+            Some(())
+        })
+        .map(|()| found)
+    };
+    assert_eq!(read(10).unwrap(), things);
+    assert!(read(9).is_none());
+    assert!(each_ranked(&[1, 1, b'a'], 10, &mut |_| Some(())).is_none(), "shares more than there is");
+}
+
+#[test]
+fn a_row_keeps_times_of_more_dependencies_than_flags_have_bits() {
+    let mut names = Names::default();
+    let mut row = row_of(&batch(&spans(0)), id(0), &mut names).unwrap();
+    let one = row.dependencies[0].clone();
+    for count in [64, 65, 129] {
+        let dependency = |number: usize| {
+            let mut dependency = one.clone();
+            // The first, and each that begins or ends a run of flags.
+            dependency.critical_ns = if matches!(number % 64, 0 | 63) { 32 } else { 0 };
+            dependency
+        };
+        row.dependencies = (0..count).map(dependency).collect();
+        let times = |row: &TraceRow| row.dependencies.iter().map(|found| found.critical_ns).collect::<Vec<_>>();
+        let expected = times(&row);
+        assert_eq!(times(&rounded(row.clone())), expected, "{count}");
+    }
+}
+
+#[test]
 fn rows_of_another_version_are_made_anew_from_the_spans() {
     let dir = std::path::Path::new("tests/golden/format-6");
     let block = std::fs::read_dir(dir.join("blocks")).unwrap().next().unwrap().unwrap().path();

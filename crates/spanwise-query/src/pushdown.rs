@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use spanwise_insight::row::shape_of_text;
 use spanwise_model::TraceId;
 use spanwise_store::Snapshot;
 use spanwise_store::block::filter::{Column, Exactly, Predicate, Shown, Test};
@@ -170,10 +171,7 @@ fn of_expr(expr: &Expr) -> Predicate {
 fn shown(intrinsic: &Expr, literal: &Expr) -> Option<Predicate> {
     let (Expr::Intrinsic(intrinsic), Expr::Literal(Literal::String(text))) = (intrinsic, literal) else { return None };
     match intrinsic {
-        Intrinsic::TraceShape => {
-            let shape = u64::from_str_radix(text, 16).ok().filter(|shape| format!("{shape:016x}") == **text)?;
-            Some(Predicate::Shown(Shown::Shape(shape)))
-        }
+        Intrinsic::TraceShape => Some(Predicate::Shown(Shown::Shape(shape_of_text(text)?))),
         Intrinsic::TraceFinding => {
             let bit = KINDS.iter().position(|kind| *kind == &**text)?;
             Some(Predicate::Shown(Shown::Kinds(1 << bit)))

@@ -90,6 +90,7 @@ fn rewrite(dir: &Path, out: &Path) -> Result<(), Failure> {
             meta.bytes += content.len() as u64;
             println!("{} {name} {:.3} B/span", meta.id, content.len() as f64 / meta.spans as f64);
         }
+        println!("{} insight {:.3} B/span", meta.id, built.facts_bytes as f64 / meta.spans as f64);
         meta.format = block::FORMAT_VERSION;
         meta.facts_bytes = built.facts_bytes;
     }

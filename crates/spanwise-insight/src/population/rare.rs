@@ -6,7 +6,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::json;
 
 use super::{Draft, Finding, Traces, View, ms, percent, statistics};
-use crate::row::{Name, Operation, TraceRow};
+use crate::row::{Name, Operation, TraceRow, shape_text};
 use crate::thresholds;
 
 /// What requests may have in common.
@@ -298,7 +298,7 @@ fn finding(view: &View<'_>, usual: &BTreeMap<Operation, Usual>, explaining: &[Co
         service: view.text(branch.map_or(cohort.entry.service, |(operation, _)| operation.service)).to_owned(),
         operation: view.text(cohort.entry.operation).to_owned(),
         subject: json!({
-            "shape": cohort.members.first().map(|row| format!("{:016x}", view.rows[*row].shape)), "where": where_json,
+            "shape": cohort.members.first().map(|row| shape_text(view.rows[*row].shape)), "where": where_json,
             "share_of_traces": super::round(share), "times_slower": super::round(times),
             "timeout_ms": timeout, "usual_ms": super::round(median_ms),
         }),

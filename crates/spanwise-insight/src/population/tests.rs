@@ -331,3 +331,30 @@ fn a_row_keeps_times_from_where_findings_ask_for_them() {
         assert_eq!([cart, after], kept, "{row:?}");
     }
 }
+
+#[test]
+fn a_row_keeps_the_duration_of_an_operation_that_could_be_reported() {
+    // All of it is the call's; own time before the call keeps a duration that is too short by itself.
+    for ((to, before), kept) in [((10, 0), 10 * MS), ((9, 0), 0), ((20, 10), 20 * MS)] {
+        let mut b = Builder::new(1);
+        let root = b.span(0, "gateway", SpanKind::Server, "GET /", 0, to);
+        b.span(root, "gateway", SpanKind::Client, "GET /items", before, to);
+        let row = crate::row::trace_row(&b.trace, &mut Names::default()).unwrap();
+        let parts = &row.parts[0];
+        assert_eq!((parts.duration_ns, parts.blamed_ns), (kept, (to - before) * MS), "{row:?}");
+    }
+}
+
+#[test]
+fn shapes_are_texts_of_ten_digits_and_read_as_such_alone() {
+    use crate::row::{SHAPE_BITS, shape_of_text, shape_text};
+    for shape in [0, 1, 0xab, (1 << SHAPE_BITS) - 1] {
+        let text = shape_text(shape);
+        assert_eq!((text.len(), shape_of_text(&text)), (10, Some(shape)));
+    }
+    for other in ["", "ab", "00000000AB", "00000000000000ab", "x000000000"] {
+        assert_eq!(shape_of_text(other), None, "{other}");
+    }
+    let row = crate::row::trace_row(&healthy(1), &mut Names::default()).unwrap();
+    assert!(row.shape > 0 && row.shape >> SHAPE_BITS == 0);
+}

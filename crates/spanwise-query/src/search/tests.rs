@@ -410,12 +410,12 @@ fn what_whole_traces_show_is_found_wherever_their_spans_lie() {
         for trace in [1u8, 2, 3] {
             let whole = snapshot.trace(&TraceId([trace; 16])).unwrap().unwrap();
             let row = row_of(&whole, TraceId([trace; 16]), &mut names).unwrap();
-            let shape = row.shape;
-            assert_eq!(ask(&format!("{{ trace:shape = \"{shape:016x}\" }}")), [trace]);
+            let shape = spanwise_insight::row::shape_text(row.shape);
+            assert_eq!(ask(&format!("{{ trace:shape = \"{shape}\" }}")), [trace]);
             for name in ["GET /cart", "SELECT", "GET /", "POST /", "work"] {
                 let with_name = ask(&format!("{{ name = \"{name}\" }}"));
                 let expected: Vec<u8> = with_name.into_iter().filter(|found| *found == trace).collect();
-                assert_eq!(ask(&format!("{{ \"{shape:016x}\" = trace:shape && name = \"{name}\" }}")), expected);
+                assert_eq!(ask(&format!("{{ \"{shape}\" = trace:shape && name = \"{name}\" }}")), expected);
             }
             for kind in spanwise_store::facts::KINDS {
                 let shows = findings_of_row(&names, &row).iter().any(|finding| finding.kind == kind);

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use spanwise_insight::row::shape_text;
 use spanwise_wire::view::{self, Fields, KeyValueView, ValueView};
 use spanwise_wire::{Piece, SpanRef};
 
@@ -390,7 +391,7 @@ fn intrinsic_value<'a>(context: &Context<'a>, intrinsic: Intrinsic) -> Value<'a>
             of_trace(&move |view, place| view.insight().times.get(place).map_or(Value::Nil, |times| nanos(times.1)))
         }
         Intrinsic::TraceShape => {
-            of_trace(&|view, _| view.insight().shape.map_or(Value::Nil, |shape| owned(format!("{shape:016x}"))))
+            of_trace(&|view, _| view.insight().shape.map_or(Value::Nil, |shape| owned(shape_text(shape))))
         }
         Intrinsic::TraceFinding => of_trace(&|view, _| {
             let kinds = view.insight().findings.iter().map(|kind| Value::Str(Cow::Borrowed(*kind)));

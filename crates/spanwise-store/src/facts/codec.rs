@@ -1,5 +1,6 @@
 //! Varints, rounded times, and compressed sections with checksums.
 
+use spanwise_insight::row::SHAPE_BITS;
 use spanwise_journal::disk::DiskFile;
 use spanwise_wire::encode::put_varint;
 
@@ -9,6 +10,8 @@ use crate::block::BlockError;
 pub const SECTION_BYTES: usize = 1 << 30;
 /// Where minutes are busy few rows are kept, and where they are not there is time.
 const LEVEL: i32 = 6;
+/// A column from so many bytes on has a frame of its own.
+const FRAME_FROM: usize = 512;
 
 /// The code of a time of which so many significant bits are kept: small, and never further than one in two to their power
 /// from it.
@@ -85,6 +88,25 @@ pub fn put_block(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// A shape takes whole bytes.
+const SHAPE_BYTES: usize = SHAPE_BITS as usize / 8;
+
+pub fn put_shape(out: &mut Vec<u8>, shape: u64) {
+    out.extend_from_slice(&shape.to_le_bytes()[..SHAPE_BYTES]);
+}
+
+pub fn read_shape(reader: &mut Reader<'_>) -> Option<u64> {
+    let bytes: [u8; SHAPE_BYTES] = reader.array()?;
+    Some(bytes.iter().rev().fold(0, |shape, byte| shape << 8 | u64::from(*byte)))
+}
+
+/// Bytes with their length, as a column of a section.
+pub fn column(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len() + 4);
+    put_block(&mut out, bytes);
+    out
+}
+
 /// Compresses one section after the other: to make zstd's state for each would cost more than small sections do.
 struct Deflate(zstd_safe::CCtx<'static>);
 
@@ -97,10 +119,33 @@ impl Default for Deflate {
 impl Deflate {
     /// # Errors
     /// What zstd says.
-    fn section(&mut self, raw: &[u8]) -> Result<Vec<u8>, String> {
+    fn frame(&mut self, raw: &[u8]) -> Result<Vec<u8>, String> {
         let mut out = Vec::with_capacity(zstd_safe::compress_bound(raw.len()));
         let done = self.0.compress(&mut out, raw, LEVEL);
         done.map_err(|code| zstd_safe::get_error_name(code).to_owned())?;
+        Ok(out)
+    }
+
+    /// Columns that are unlike each other take less room with a frame for each; small ones do not.
+    ///
+    /// # Errors
+    /// What zstd says.
+    fn section(&mut self, columns: &[Vec<u8>]) -> Result<Vec<u8>, String> {
+        let (mut out, mut small) = (Vec::new(), Vec::new());
+        for column in columns {
+            if column.len() < FRAME_FROM {
+                small.extend_from_slice(column);
+                continue;
+            }
+            if !small.is_empty() {
+                out.append(&mut self.frame(&small)?);
+                small.clear();
+            }
+            out.append(&mut self.frame(column)?);
+        }
+        if !small.is_empty() {
+            out.append(&mut self.frame(&small)?);
+        }
         Ok(out)
     }
 }
@@ -116,16 +161,17 @@ pub struct Section {
 }
 
 /// A file: `head`, then for each section its length on disk, its length inflated and its checksum, then the checksum of all
-/// that, then the sections.
+/// that, then the sections, each given as the columns that it is made of.
 ///
 /// # Errors
 /// When a section cannot be compressed or is too large.
-pub fn put_sections(head: Vec<u8>, sections: &[Vec<u8>]) -> Result<Vec<u8>, String> {
+pub fn put_sections(head: Vec<u8>, sections: &[Vec<Vec<u8>>]) -> Result<Vec<u8>, String> {
     let (mut out, mut content) = (head, Vec::new());
     let mut deflate = Deflate::default();
-    for section in sections {
-        let deflated = if section.is_empty() { Vec::new() } else { deflate.section(section)? };
-        let lengths = (u32::try_from(deflated.len()), u32::try_from(section.len()));
+    for columns in sections {
+        let deflated = deflate.section(columns)?;
+        let raw: usize = columns.iter().map(Vec::len).sum();
+        let lengths = (u32::try_from(deflated.len()), u32::try_from(raw));
         let (Ok(length), Ok(raw)) = lengths else { return Err("a section is too large".to_owned()) };
         out.extend_from_slice(&length.to_le_bytes());
         out.extend_from_slice(&raw.to_le_bytes());
@@ -188,6 +234,40 @@ mod tests {
             }
             assert!(rounded(u64::MAX, bits) < 1 << (bits + 6));
         }
+    }
+
+    #[test]
+    fn a_section_is_its_columns_however_many_frames_they_take() {
+        let digits: Vec<u8> = (0..4_000u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 27) as u8).collect();
+        let random: Vec<u8> = (0..4_000u32).map(|number| (number.wrapping_mul(2_246_822_519) >> 24) as u8).collect();
+        let few = vec![7; 3];
+        let unlike = vec![digits.clone(), random.clone()];
+        let joined = Deflate::default().frame(&unlike.concat()).unwrap();
+        assert!(Deflate::default().section(&unlike).unwrap().len() < joined.len(), "or frames are of no use");
+        let cases = [vec![], vec![vec![]], vec![few.clone()], vec![few.clone(), vec![], few.clone()]];
+        for columns in cases.into_iter().chain([vec![digits, few.clone(), random, few], unlike]) {
+            let deflated = Deflate::default().section(&columns).unwrap();
+            let raw = columns.concat();
+            assert_eq!(deflated.is_empty(), raw.is_empty());
+            if !raw.is_empty() {
+                assert_eq!(inflate(&deflated, raw.len()).unwrap(), raw);
+                assert!(inflate(&deflated, raw.len() - 1).is_err());
+                assert!(
+                    deflated.len() <= Deflate::default().frame(&raw).unwrap().len(),
+                    "frames are only made to save"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn shapes_take_the_bytes_that_they_have() {
+        let (mut out, shapes) = (Vec::new(), [0, 1, (1 << SHAPE_BITS) - 1, 0x12_3456_789a]);
+        shapes.iter().for_each(|shape| put_shape(&mut out, *shape));
+        assert_eq!(out.len(), shapes.len() * SHAPE_BYTES);
+        let mut reader = Reader(&out);
+        assert_eq!(shapes.map(|_| read_shape(&mut reader).unwrap()), shapes);
+        assert!(read_shape(&mut reader).is_none());
     }
 
     #[test]

@@ -14,9 +14,11 @@ use spanwise_insight::row::{Name, Names, TraceRow};
 use spanwise_model::TraceId;
 use spanwise_wire::Batch;
 
+use super::attributes::{put_pairs, read_pairs};
 use super::codec::Reader;
+use super::numbers::{Numbers, NumbersReader, duration};
 use super::read::row_of;
-use super::row::{duration, put_numbers, put_pairs, put_structure, read_pairs, read_row};
+use super::row::{put_structure, read_row};
 use super::window::Window;
 use crate::block::{BlockError, rows_of};
 use crate::head::Head;
@@ -227,9 +229,10 @@ impl LiveRows {
     }
 
     fn keep(&mut self, row: &TraceRow) -> KeptRow {
-        let (mut structure, mut numbers) = (Vec::new(), Vec::new());
+        let (mut structure, mut of_row) = (Vec::new(), Numbers::default());
         put_structure(&mut structure, row, &|name| name);
-        put_numbers(&mut numbers, row);
+        of_row.put(row);
+        let mut numbers: Vec<u8> = of_row.columns().flatten().collect();
         put_pairs(&mut numbers, &row.attributes);
         let structure = match self.structures.get(&*structure) {
             Some(known) => Arc::clone(known),
@@ -241,7 +244,7 @@ impl LiveRows {
             }
         };
         KeptRow {
-            start_unix_nano: row.start_unix_nano,
+            start_unix_nano: super::start(row.start_unix_nano),
             duration_ns: duration(row.duration_ns),
             weight: row.weight,
             shape: row.shape,
@@ -262,7 +265,7 @@ impl KeptRow {
     fn read(&self, trace_id: TraceId, spans: u32, numbers: &[Name]) -> Option<TraceRow> {
         let name = |name: Name| numbers.get(name as usize).copied().unwrap_or_default();
         let mut reader = Reader(&self.numbers);
-        let row = read_row(Reader(&self.structure), &mut reader, &name)?;
+        let row = read_row(Reader(&self.structure), &mut NumbersReader::new(&mut reader)?, &name)?;
         let attributes = read_pairs(&mut reader, &name)?;
         let Self { start_unix_nano, duration_ns, weight, shape, .. } = *self;
         Some(TraceRow { trace_id, start_unix_nano, duration_ns, spans, weight, shape, attributes, ..row })

@@ -20,8 +20,10 @@
 //! Of an entry point that has more than its share of a minute's traces only those from some level on have a row
 //! ([`Thinning`]); what the others show is kept of all.
 
+pub mod attributes;
 pub mod codec;
 pub(crate) mod live;
+pub mod numbers;
 pub mod read;
 pub mod row;
 pub mod shapes;
@@ -41,11 +43,10 @@ use spanwise_model::TraceId;
 use spanwise_wire::encode::put_varint;
 
 use crate::block::BlockError;
-use codec::{Reader, SECTION_BYTES, Section, put_block};
-use row::{
-    AttributeColumns, Attributes, AttributesReader, duration, each_name, put_duration, put_numbers, put_structure,
-    read_duration, read_row,
-};
+use attributes::{AttributeColumns, Attributes, AttributesReader};
+use codec::{Reader, SECTION_BYTES, Section, column, put_block, put_shape, read_shape};
+use numbers::{Durations, DurationsReader, Numbers, NumbersReader, duration};
+use row::{each_name, put_structure, read_row};
 
 const MAGIC: &[u8; 8] = b"SPWNFCT1";
 const LEVELS: usize = MOST_LEVELS as usize + 1;
@@ -61,6 +62,8 @@ const OF_LEVEL: usize = 3;
 const SECTIONS: usize = FIRST_LEVEL + OF_LEVEL * LEVELS;
 const ENTRY_BYTES: usize = 12;
 const TABLE: usize = 12;
+/// When a trace started is asked for minutes, and to tell when something was first seen.
+const START_NS: u64 = 1_000_000;
 const HEADER_BYTES: usize = header_bytes(SECTIONS);
 
 const fn header_bytes(sections: usize) -> usize {
@@ -76,8 +79,10 @@ struct Group {
     places: Vec<u8>,
     last_place: u32,
     structures: Vec<u8>,
-    times: Vec<u8>,
-    numbers: Vec<u8>,
+    durations: Durations,
+    /// How much later than the trace its first request began, and for how many traces it stands.
+    late: Vec<u8>,
+    numbers: Numbers,
     attributes: Attributes,
 }
 
@@ -131,7 +136,7 @@ impl FactsBuilder {
         let place = self.starts.len() as u32;
         let (start, spans) = analysis.extent();
         self.suffixes.extend_from_slice(&id.0[8..]);
-        self.starts.push(start);
+        self.starts.push(start / START_NS);
         put_varint(&mut self.spans, spans as u64);
         let Some(outline) = analysis.outline(&mut self.names) else {
             self.shows.push(0);
@@ -188,35 +193,35 @@ impl FactsBuilder {
             group.last_place = *place;
             put_varint(&mut group.structures, (*structure).into());
             let start = self.starts.get(*place as usize).copied().unwrap_or_default();
-            put_varint(&mut group.times, row.start_unix_nano.wrapping_sub(start));
-            put_duration(&mut group.times, row.duration_ns);
-            put_weight(&mut group.times, row.weight);
-            put_numbers(&mut group.numbers, row);
+            put_varint(&mut group.late, (row.start_unix_nano / START_NS).wrapping_sub(start));
+            put_weight(&mut group.late, row.weight);
+            group.durations.put(row.duration_ns);
+            group.numbers.put(row);
             let attributes = row.attributes.iter().map(|(key, value)| (number(*key), number(*value)));
             group.attributes.add(attributes.collect());
         }
-        let mut spine = self.suffixes;
-        let earliest = self.starts.iter().copied().min().unwrap_or(0);
-        put_varint(&mut spine, earliest);
-        self.starts.iter().for_each(|start| put_varint(&mut spine, start - earliest));
-        spine.extend_from_slice(&self.spans);
-        let mut shown = Vec::new();
-        put_varint(&mut shown, self.ordered.len() as u64);
+        let [starts, laps] = put_starts(&self.starts);
+        let spine = vec![self.suffixes, starts, laps, self.spans];
+        let mut shown = [Vec::new(), Vec::new()];
         for (kinds, shape) in &self.ordered {
-            shown.push(*kinds);
-            shown.extend_from_slice(&shape.to_le_bytes());
+            shown[0].push(*kinds);
+            put_shape(&mut shown[1], *shape);
         }
         let mut shows = Vec::new();
         put_shows(&mut shows, &self.shows);
-        let mut sections = vec![spine, std::mem::take(&mut self.superseded), shown, shows, thinning];
+        let superseded = std::mem::take(&mut self.superseded);
+        let shown = shown.map(|bytes| column(&bytes)).to_vec();
+        let mut sections = vec![spine, vec![superseded], shown, vec![shows], vec![thinning]];
         for ((names, structures), group) in names.into_iter().zip(structures).zip(groups) {
             let mut rows = Vec::new();
             if !group.places.is_empty() {
                 let AttributeColumns { pairs, common, others } = group.attributes.columns();
-                let columns = [group.places, group.structures, group.times, group.numbers, pairs, common, others];
-                columns.iter().for_each(|column| put_block(&mut rows, column));
+                rows.extend([group.places, group.structures, group.late].map(|bytes| column(&bytes)));
+                rows.extend(group.durations.columns().chain(group.numbers.columns()));
+                rows.extend([pairs, others].map(|bytes| column(&bytes)));
+                rows.extend(common.iter().map(|bytes| column(bytes)));
             }
-            sections.extend([names, structures, rows]);
+            sections.extend([vec![names], vec![structures], rows]);
         }
         put_file(&sections).map_err(BlockError::Write)
     }
@@ -224,6 +229,8 @@ impl FactsBuilder {
     /// The number that each name of a row has in the file, and the section of each level.
     fn ranked_names(&self, thinned: &[(EntryMinute, u32)]) -> (Vec<u32>, Vec<Vec<u8>>) {
         let mut names = Ranked::new(self.names.texts().map(str::as_bytes));
+        // Those of structures come first: their numbers are small.
+        self.rows.iter().for_each(|(_, row)| each_name(row, &mut |name| names.put_first(name)));
         for ((entry, _), _) in thinned {
             [entry.service, entry.operation].into_iter().for_each(|name| names.mark(name, MOST_LEVELS));
         }
@@ -265,18 +272,24 @@ impl FactsBuilder {
 
 /// Numbered things by the highest level of a row that has them.
 struct Ranked<'b> {
-    /// Each with one more than that level; 0 where no row has it.
-    things: Vec<(u8, &'b [u8])>,
+    /// Each with one more than that level; 0 where no row has it. And whether it comes behind the others of its level.
+    things: Vec<(u8, bool, &'b [u8])>,
 }
 
 impl<'b> Ranked<'b> {
     fn new(things: impl Iterator<Item = &'b [u8]>) -> Self {
-        Self { things: things.map(|thing| (0, thing)).collect() }
+        Self { things: things.map(|thing| (0, true, thing)).collect() }
     }
 
     fn mark(&mut self, number: u32, level: u32) {
-        if let Some((highest, _)) = self.things.get_mut(number as usize) {
+        if let Some((highest, ..)) = self.things.get_mut(number as usize) {
             *highest = (*highest).max(level as u8 + 1);
+        }
+    }
+
+    fn put_first(&mut self, number: u32) {
+        if let Some((_, is_behind, _)) = self.things.get_mut(number as usize) {
+            *is_behind = false;
         }
     }
 
@@ -287,13 +300,13 @@ impl<'b> Ranked<'b> {
         let thing = |number: &u32| self.things.get(*number as usize).copied().unwrap_or_default();
         order.retain(|number| thing(number).0 > 0);
         order.sort_unstable_by_key(|number| {
-            let (highest, bytes) = thing(number);
-            (std::cmp::Reverse(highest), bytes)
+            let (highest, is_behind, bytes) = thing(number);
+            (std::cmp::Reverse(highest), is_behind, bytes)
         });
         let mut numbers = vec![UNKNOWN; self.things.len()];
         let mut sections = vec![(&[][..], Vec::new()); LEVELS];
         for (rank, number) in (0..).zip(order) {
-            let (highest, bytes) = thing(&number);
+            let (highest, _, bytes) = thing(&number);
             if let Some(number) = numbers.get_mut(number as usize) {
                 *number = rank;
             }
@@ -325,6 +338,35 @@ fn each_ranked(section: &[u8], most: usize, visit: &mut dyn FnMut(&[u8]) -> Opti
     Some(())
 }
 
+/// When a trace started, as it is kept.
+fn start(unix_nano: u64) -> u64 {
+    unix_nano / START_NS * START_NS
+}
+
+/// In order of trace ids starts are as good as random: their lower halves, and how often these have run over since the
+/// earliest.
+fn put_starts(starts: &[u64]) -> [Vec<u8>; 2] {
+    let earliest = starts.iter().copied().min().unwrap_or(0);
+    let (mut lower, mut laps) = (Vec::with_capacity(starts.len() * 2), Vec::new());
+    put_varint(&mut laps, earliest);
+    for start in starts.iter().map(|start| start - earliest) {
+        lower.extend_from_slice(&(start as u16).to_le_bytes());
+        put_varint(&mut laps, start >> 16);
+    }
+    [lower, laps]
+}
+
+/// What [`put_starts`] put, in nanoseconds.
+fn read_starts(reader: &mut Reader<'_>, count: usize) -> Option<Vec<u64>> {
+    let lower = reader.bytes(count.checked_mul(2)?)?;
+    let earliest = reader.varint()?;
+    let start = |lower: &[u8]| {
+        let lower = u64::from(u16::from_le_bytes(lower.try_into().ok()?));
+        Some(earliest.wrapping_add(reader.varint()? << 16 | lower).wrapping_mul(START_NS))
+    };
+    lower.chunks_exact(2).map(start).collect()
+}
+
 /// Almost always 1.
 fn put_weight(out: &mut Vec<u8>, weight: f64) {
     match weight == 1.0 {
@@ -343,7 +385,7 @@ fn read_weight(reader: &mut Reader<'_>) -> Option<f64> {
     }
 }
 
-fn put_file(sections: &[Vec<u8>]) -> Result<Vec<u8>, String> {
+fn put_file(sections: &[Vec<Vec<u8>>]) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&(ROW_VERSION as u16).to_le_bytes());
@@ -362,6 +404,7 @@ pub struct FactsFile {
 /// Of every trace of a block, in order of its index.
 pub struct Spine {
     pub ids: Vec<TraceId>,
+    /// In whole milliseconds.
     pub starts: Vec<u64>,
     pub spans: Vec<u32>,
 }
@@ -457,9 +500,7 @@ impl FactsFile {
                 TraceId(id)
             });
             let ids = ids.collect();
-            let earliest = reader.varint()?;
-            let starts = prefixes.iter().map(|_| Some(earliest.wrapping_add(reader.varint()?)));
-            let starts = starts.collect::<Option<Vec<u64>>>()?;
+            let starts = read_starts(&mut reader, prefixes.len())?;
             let spans = prefixes.iter().map(|_| reader.u32()).collect::<Option<Vec<u32>>>()?;
             Some(Spine { ids, starts, spans })
         };
@@ -541,8 +582,8 @@ fn of_levels(lowest: u32, which: usize) -> impl Iterator<Item = usize> {
 
 fn read_shown(section: &[u8]) -> Option<Vec<Shown>> {
     let mut reader = Reader(section);
-    let count = reader.count()?;
-    (0..count).map(|_| Some((*reader.bytes(1)?.first()?, u64::from_le_bytes(reader.array()?)))).collect()
+    let (kinds, mut shapes) = (reader.block()?, reader.block()?);
+    kinds.0.iter().map(|kinds| Some((*kinds, read_shape(&mut shapes)?))).collect()
 }
 
 /// What each trace shows, by its number: 0 is the next number that was not there yet, 1 is nothing.
@@ -628,21 +669,22 @@ fn read_group(
         return Some(());
     }
     let mut reader = Reader(section);
-    let mut column = || reader.block();
-    let (mut places, mut numbers_of, mut times, mut numbers) = (column()?, column()?, column()?, column()?);
+    let (mut places, mut structures_of, mut late) = (reader.block()?, reader.block()?, reader.block()?);
+    let mut durations = DurationsReader::new(&mut reader)?;
+    let mut numbers = NumbersReader::new(&mut reader)?;
     let name = |number: Name| known.get(number as usize).copied().unwrap_or(UNKNOWN);
-    let mut attributes = AttributesReader::new([column()?, column()?, column()?], &name)?;
+    let mut attributes = AttributesReader::new(&mut reader, &name)?;
     let mut place = 0usize;
     while !places.0.is_empty() {
         place = place.checked_add(places.usize()?)?;
-        let structure = structures.get(numbers_of.usize()?)?;
-        let (late, duration_ns, weight) = (times.varint()?, read_duration(&mut times)?, read_weight(&mut times)?);
+        let structure = structures.get(structures_of.usize()?)?;
+        let (late, weight, duration_ns) = (late.varint()?, read_weight(&mut late)?, durations.read()?);
         let mut row = read_row(structure, &mut numbers, &name)?;
         let is_wanted = is_wanted(place);
         row.attributes = attributes.next(is_wanted)?;
         if is_wanted {
             row.trace_id = *spine.ids.get(place)?;
-            row.start_unix_nano = spine.starts.get(place)?.wrapping_add(late);
+            row.start_unix_nano = spine.starts.get(place)?.wrapping_add(late.wrapping_mul(START_NS));
             row.duration_ns = duration_ns;
             row.shape = (*shapes.get(place)?)?;
             row.weight = weight;
@@ -655,13 +697,13 @@ fn read_group(
 
 /// A row with its times rounded as they are on disk, so that it does not matter where a row comes from.
 pub fn rounded(row: TraceRow) -> TraceRow {
-    let (mut structure, mut numbers) = (Vec::new(), Vec::new());
+    let (mut structure, mut numbers) = (Vec::new(), Numbers::default());
     put_structure(&mut structure, &row, &|name| name);
-    put_numbers(&mut numbers, &row);
-    match read_row(Reader(&structure), &mut Reader(&numbers), &|name| name) {
+    numbers.put(&row);
+    match read_row(Reader(&structure), &mut numbers.reader(), &|name| name) {
         Some(same) => TraceRow {
             trace_id: row.trace_id,
-            start_unix_nano: row.start_unix_nano,
+            start_unix_nano: start(row.start_unix_nano),
             duration_ns: duration(row.duration_ns),
             spans: row.spans,
             weight: row.weight,

@@ -1,57 +1,70 @@
-//! A facts row as bytes: its structure, which traces of one shape share, and its numbers.
+//! The structure of a facts row, which traces of one shape share, as bytes.
 
-use rustc_hash::FxHashMap;
 use spanwise_insight::repetition::RepetitionKind;
 use spanwise_insight::row::{
     Callee, Dependency, DependencyKind, Name, Operation, RowDependency, RowHidden, RowParts, RowRepetition, TraceRow,
 };
 use spanwise_wire::encode::put_varint;
 
-use super::codec::{Reader, rounded, unrounded};
+use super::codec::{Reader, put_block};
+use super::numbers::NumbersReader;
 
 const REPETITIONS: [RepetitionKind; 3] = [RepetitionKind::NPlusOne, RepetitionKind::FanOut, RepetitionKind::RetryStorm];
 const DEPENDENCIES: [DependencyKind; 3] = [DependencyKind::Service, DependencyKind::Host, DependencyKind::Store];
-
-/// Significant bits of times that findings take medians of, over many traces: within 1/64.
-const SOME: u32 = 6;
-/// Of those that could as well be others of their size: within 1/8.
-const FEW: u32 = 3;
-/// Of the time of the longest branch: timeouts are told by two percent. Within 1/256.
-const LONGEST: u32 = 8;
-/// Of a trace's duration: within 1/4096.
-const DURATION: u32 = 12;
 
 fn place<T: PartialEq>(all: &[T], one: &T) -> u64 {
     all.iter().position(|other| other == one).unwrap_or(0) as u64
 }
 
-/// Puts a structure, with each name as `number` says.
+/// Branches among which a name is searched: one after the other.
+const MOST_SEARCHED: usize = 256;
+
+/// Puts a structure, with each name as `number` says. Operations are places in the row's branches: so rows are alike whose
+/// requests took the same way, whatever they asked for there.
 struct Structure<'a> {
-    out: &'a mut Vec<u8>,
+    out: Vec<u8>,
+    branches: &'a [Operation],
     number: &'a dyn Fn(Name) -> Name,
 }
 
 impl Structure<'_> {
     fn number(&mut self, number: u64) {
-        put_varint(self.out, number);
+        put_varint(&mut self.out, number);
     }
 
     fn name(&mut self, name: Name) {
-        put_varint(self.out, (self.number)(name).into());
+        put_varint(&mut self.out, (self.number)(name).into());
     }
 
     fn optional(&mut self, name: Option<Name>) {
-        put_varint(self.out, name.map_or(0, |name| u64::from((self.number)(name)) + 1));
+        put_varint(&mut self.out, name.map_or(0, |name| u64::from((self.number)(name)) + 1));
     }
 
     fn operation(&mut self, operation: Operation) {
-        self.name(operation.service);
-        self.name(operation.operation);
+        match self.branches.binary_search(&operation) {
+            Ok(place) => self.number(place as u64 + 1),
+            Err(_) => {
+                self.number(0);
+                self.name(operation.service);
+                self.name(operation.operation);
+            }
+        }
+    }
+
+    /// What an operation is called, in whatever service.
+    fn called(&mut self, name: Name) {
+        match self.branches.iter().take(MOST_SEARCHED).position(|branch| branch.operation == name) {
+            Some(place) => self.number(place as u64 + 1),
+            None => {
+                self.number(0);
+                self.name(name);
+            }
+        }
     }
 
     fn callee(&mut self, callee: Callee) {
         self.optional(callee.service);
-        self.name(callee.operation);
+        self.called(callee.operation);
         self.optional(callee.system);
     }
 }
@@ -59,7 +72,8 @@ impl Structure<'_> {
 /// All but numbers, ids, shape and attributes, each name as `number` says. Rows of equal structure share its bytes, whichever
 /// branch takes longest: branches are in order of names.
 pub fn put_structure(out: &mut Vec<u8>, row: &TraceRow, number: &dyn Fn(Name) -> Name) {
-    let mut s = Structure { out, number };
+    let branches = branches(row);
+    let mut s = Structure { out: Vec::new(), branches: &branches, number };
     s.operation(row.entry);
     s.number(row.is_rooted.into());
     s.number(row.repetitions.len() as u64);
@@ -79,7 +93,7 @@ pub fn put_structure(out: &mut Vec<u8>, row: &TraceRow, number: &dyn Fn(Name) ->
         s.number(place(&DEPENDENCIES, &found.dependency.kind));
         s.name(found.dependency.name);
         s.optional(found.dependency.system);
-        s.name(found.operation);
+        s.called(found.operation);
         s.number(found.depth.into());
         s.number(found.callers.len() as u64);
         found.callers.iter().for_each(|caller| s.name(*caller));
@@ -91,11 +105,14 @@ pub fn put_structure(out: &mut Vec<u8>, row: &TraceRow, number: &dyn Fn(Name) ->
         s.number(parts.sizes.len() as u64);
         parts.sizes.iter().for_each(|(key, _)| s.name(*key));
     }
-    s.number(row.branches.len() as u64);
-    branches(row).iter().for_each(|operation| s.operation(*operation));
     s.number(row.peers.len() as u64);
     for (peer, is_answered) in &row.peers {
         s.number(u64::from((s.number)(*peer)) << 1 | u64::from(*is_answered));
+    }
+    put_block(out, &s.out);
+    for branch in &branches {
+        put_varint(out, number(branch.service).into());
+        put_varint(out, number(branch.operation).into());
     }
 }
 
@@ -105,233 +122,60 @@ fn branches(row: &TraceRow) -> Vec<Operation> {
     branches
 }
 
-/// Values of sizes are numbers of bytes or rows: whole, as a rule.
-fn put_size(out: &mut Vec<u8>, size: f64) {
-    if (0.0..9e15).contains(&size) && size.fract() == 0.0 {
-        put_varint(out, (size as u64) << 1);
-    } else {
-        out.push(1);
-        out.extend_from_slice(&size.to_le_bytes());
-    }
+/// Reads what [`Structure`] put.
+struct StructureReader<'a> {
+    bytes: Reader<'a>,
+    branches: &'a [Operation],
+    known: &'a dyn Fn(Name) -> Name,
 }
 
-fn read_size(reader: &mut Reader<'_>) -> Option<f64> {
-    match reader.varint()? {
-        1 => Some(f64::from_le_bytes(reader.array()?)),
-        whole => Some((whole >> 1) as f64),
-    }
-}
-
-/// Times of which most are nothing: which of them are something, as bits, and those. At most [`FLAGS`].
-fn put_sparse(out: &mut Vec<u8>, times: impl Iterator<Item = u64> + Clone) {
-    put_varint(out, times.clone().zip(0..).fold(0, |flags, (ns, bit)| flags | u64::from(ns > 0) << bit));
-    times.filter(|ns| *ns > 0).for_each(|ns| put_varint(out, rounded(ns, SOME)));
-}
-
-const FLAGS: usize = 64;
-
-/// An operation without time of its own only has to be among those that medians are taken of.
-fn bits_of_parts(parts: &RowParts) -> u32 {
-    let has_own = [parts.before_ns, parts.between_ns, parts.after_ns, parts.wire_ns].iter().any(|ns| *ns > 0);
-    if has_own { SOME } else { FEW }
-}
-
-/// What [`put_sparse`] put.
-fn read_sparse(reader: &mut Reader<'_>, times: &mut [&mut u64]) -> Option<()> {
-    let flags = reader.varint()?;
-    for (ns, bit) in times.iter_mut().zip(0..) {
-        **ns = if flags >> bit & 1 == 1 { unrounded(reader.varint()?, SOME) } else { 0 };
-    }
-    Some(())
-}
-
-pub fn put_numbers(out: &mut Vec<u8>, row: &TraceRow) {
-    for repetition in &row.repetitions {
-        put_varint(out, repetition.count.into());
-        put_varint(out, rounded(repetition.critical_ns, SOME));
-    }
-    row.hidden.iter().for_each(|hidden| put_varint(out, rounded(hidden.critical_ns, SOME)));
-    for some in row.dependencies.chunks(FLAGS) {
-        put_sparse(out, some.iter().map(|found| found.critical_ns));
-    }
-    for parts in &row.parts {
-        let own = [parts.before_ns, parts.between_ns, parts.after_ns, parts.wire_ns, parts.wire_out_ns];
-        put_sparse(out, own.into_iter());
-        let bits = bits_of_parts(parts);
-        put_varint(out, rounded(parts.duration_ns, bits));
-        put_varint(out, rounded(parts.blamed_ns, bits));
-        parts.sizes.iter().for_each(|(_, size)| put_size(out, *size));
-    }
-    if let Some(longest) = row.branches.first() {
-        put_varint(out, row.branches.iter().filter(|branch| *branch < longest).count() as u64);
-        put_varint(out, rounded(row.longest_ns, LONGEST));
-    }
-}
-
-/// A key and a value.
-pub type Pair = (Name, Name);
-
-/// Attributes, in order.
-pub fn put_pairs(out: &mut Vec<u8>, pairs: &[Pair]) {
-    put_varint(out, pairs.len() as u64);
-    let mut last = (0, 0);
-    for (key, value) in pairs {
-        put_varint(out, u64::from(key - last.0));
-        put_varint(out, u64::from(value - if *key == last.0 { last.1 } else { 0 }));
-        last = (*key, *value);
-    }
-}
-
-/// What [`put_pairs`] put.
-pub fn read_pairs(reader: &mut Reader<'_>, name: &dyn Fn(Name) -> Name) -> Option<Vec<Pair>> {
-    let count = reader.count()?;
-    let mut last = (0u32, 0u32);
-    let pair = |_| {
-        let (more, value) = (reader.u32()?, reader.u32()?);
-        last = match more {
-            0 => (last.0, last.1.checked_add(value)?),
-            more => (last.0.checked_add(more)?, value),
-        };
-        Some((name(last.0), name(last.1)))
-    };
-    (0..count).map(pair).collect()
-}
-
-/// Attributes of many rows. Each key with a value is a pair, and has a number: those that many rows have are bits of a
-/// row, the others are listed.
-#[derive(Default)]
-pub struct Attributes {
-    rows: Vec<Vec<Pair>>,
-}
-
-/// One row in so many, from which on a pair is a bit.
-const COMMON: usize = 64;
-
-/// What [`Attributes`] become.
-pub struct AttributeColumns {
-    /// The pairs by their numbers: the common ones by how many rows have them, then the others in order.
-    pub pairs: Vec<u8>,
-    /// Of each row, as many bytes as the common ones need bits.
-    pub common: Vec<u8>,
-    /// Of each row, how many others, and their numbers, each less the one before.
-    pub others: Vec<u8>,
-}
-
-impl Attributes {
-    pub fn add(&mut self, pairs: Vec<Pair>) {
-        self.rows.push(pairs);
+impl StructureReader<'_> {
+    fn count(&mut self) -> Option<usize> {
+        self.bytes.count()
     }
 
-    pub fn columns(self) -> AttributeColumns {
-        let mut counts: FxHashMap<Pair, usize> = FxHashMap::default();
-        for pair in self.rows.iter().flatten() {
-            *counts.entry(*pair).or_default() += 1;
+    fn name(&mut self) -> Option<Name> {
+        self.bytes.u32().map(self.known)
+    }
+
+    fn optional(&mut self) -> Option<Option<Name>> {
+        Some(self.bytes.u32()?.checked_sub(1).map(self.known))
+    }
+
+    fn operation(&mut self) -> Option<Operation> {
+        match self.bytes.usize()? {
+            0 => Some(Operation { service: self.name()?, operation: self.name()? }),
+            place => self.branches.get(place - 1).copied(),
         }
-        let is_common = |count: usize| count > 1 && count * COMMON >= self.rows.len();
-        let (mut common, mut others): (Vec<_>, Vec<_>) = counts.into_iter().partition(|(_, count)| is_common(*count));
-        common.sort_unstable_by_key(|(pair, count)| (std::cmp::Reverse(*count), *pair));
-        others.sort_unstable_by_key(|(pair, _)| *pair);
-        let ordered: Vec<Pair> = common.iter().chain(&others).map(|(pair, _)| *pair).collect();
-        let numbers: FxHashMap<Pair, usize> = ordered.iter().copied().zip(0..).collect();
-        let mut columns = AttributeColumns { pairs: Vec::new(), common: Vec::new(), others: Vec::new() };
-        put_varint(&mut columns.pairs, common.len() as u64);
-        for (key, value) in ordered.iter().take(common.len()) {
-            put_varint(&mut columns.pairs, (*key).into());
-            put_varint(&mut columns.pairs, (*value).into());
-        }
-        put_pairs(&mut columns.pairs, ordered.get(common.len()..).unwrap_or_default());
-        let mut listed: Vec<usize> = Vec::new();
-        for row in &self.rows {
-            let first = columns.common.len();
-            columns.common.resize(first + common.len().div_ceil(8), 0);
-            listed.clear();
-            for number in row.iter().filter_map(|pair| numbers.get(pair)) {
-                match columns.common.get_mut(first + number / 8).filter(|_| *number < common.len()) {
-                    Some(bits) => *bits |= 1 << (number % 8),
-                    None => listed.push(number - common.len()),
-                }
-            }
-            listed.sort_unstable();
-            put_varint(&mut columns.others, listed.len() as u64);
-            let mut last = 0;
-            for number in &listed {
-                put_varint(&mut columns.others, (number - last) as u64);
-                last = *number;
-            }
-        }
-        columns
-    }
-}
-
-/// Reads [`AttributeColumns`].
-pub struct AttributesReader<'a> {
-    pairs: Vec<Pair>,
-    count_common: usize,
-    common: Reader<'a>,
-    others: Reader<'a>,
-}
-
-impl<'a> AttributesReader<'a> {
-    pub fn new([mut pairs, common, others]: [Reader<'a>; 3], name: &dyn Fn(Name) -> Name) -> Option<Self> {
-        let count_common = pairs.count()?;
-        let pair = |_| Some((name(pairs.u32()?), name(pairs.u32()?)));
-        let mut read = (0..count_common).map(pair).collect::<Option<Vec<_>>>()?;
-        read.extend(read_pairs(&mut pairs, name)?);
-        Some(Self { pairs: read, count_common, common, others })
     }
 
-    /// Those of the next row; nothing when they are not wanted, and then only read over.
-    pub fn next(&mut self, is_wanted: bool) -> Option<Vec<Pair>> {
-        let bits = self.common.bytes(self.count_common.div_ceil(8))?;
-        let count = self.others.count()?;
-        let mut attributes = Vec::new();
-        if is_wanted {
-            let common = bits.iter().map(|byte| byte.count_ones() as usize).sum::<usize>();
-            attributes.reserve_exact(common + count);
-            for (byte, first) in bits.iter().zip((0..).step_by(8)) {
-                let mut rest = *byte;
-                while rest != 0 {
-                    attributes.push(*self.pairs.get(first + rest.trailing_zeros() as usize)?);
-                    rest &= rest - 1;
-                }
-            }
+    fn called(&mut self) -> Option<Name> {
+        match self.bytes.usize()? {
+            0 => self.name(),
+            place => Some(self.branches.get(place - 1)?.operation),
         }
-        let mut number = self.count_common;
-        for _ in 0..count {
-            number = number.checked_add(self.others.usize()?)?;
-            if is_wanted {
-                attributes.push(*self.pairs.get(number)?);
-            }
-        }
-        Some(attributes)
     }
-}
 
-pub fn put_duration(out: &mut Vec<u8>, ns: u64) {
-    put_varint(out, rounded(ns, DURATION));
-}
-
-pub fn read_duration(reader: &mut Reader<'_>) -> Option<u64> {
-    Some(unrounded(reader.varint()?, DURATION))
-}
-
-/// A trace's duration as it is kept.
-pub fn duration(ns: u64) -> u64 {
-    unrounded(rounded(ns, DURATION), DURATION)
+    fn callee(&mut self) -> Option<Callee> {
+        Some(Callee { service: self.optional()?, operation: self.called()?, system: self.optional()? })
+    }
 }
 
 /// Puts a row together again; ids, times, shape and attributes of the trace itself are left to the caller. `name` tells
 /// what a number of the file means to the caller.
-pub fn read_row(mut structure: Reader<'_>, numbers: &mut Reader<'_>, name: &dyn Fn(Name) -> Name) -> Option<TraceRow> {
-    let s = &mut structure;
-    let known = |s: &mut Reader<'_>| s.u32().map(name);
-    let optional = |s: &mut Reader<'_>| Some(s.u32()?.checked_sub(1).map(name));
-    let operation = |s: &mut Reader<'_>| Some(Operation { service: known(s)?, operation: known(s)? });
-    let callee =
-        |s: &mut Reader<'_>| Some(Callee { service: optional(s)?, operation: known(s)?, system: optional(s)? });
-    let time = |numbers: &mut Reader<'_>| Some(unrounded(numbers.varint()?, SOME));
-    let entry = operation(s)?;
-    let is_rooted = s.varint()? == 1;
+pub fn read_row(
+    mut structure: Reader<'_>,
+    numbers: &mut NumbersReader<'_>,
+    name: &dyn Fn(Name) -> Name,
+) -> Option<TraceRow> {
+    let bytes = structure.block()?;
+    let mut branches = Vec::with_capacity(structure.0.len() / 2);
+    while !structure.0.is_empty() {
+        branches.push(Operation { service: name(structure.u32()?), operation: name(structure.u32()?) });
+    }
+    let mut s = StructureReader { bytes, branches: &branches, known: name };
+    let entry = s.operation()?;
+    let is_rooted = s.bytes.varint()? == 1;
     let mut row = TraceRow {
         trace_id: Default::default(),
         start_unix_nano: 0,
@@ -351,41 +195,37 @@ pub fn read_row(mut structure: Reader<'_>, numbers: &mut Reader<'_>, name: &dyn 
         peers: Vec::new(),
     };
     for _ in 0..s.count()? {
-        let kind = *REPETITIONS.get(s.usize()?)?;
-        let (caller, callee, turn) = (operation(s)?, callee(s)?, s.u32()?);
-        let (count, critical_ns) = (numbers.u32()?, time(numbers)?);
-        row.repetitions.push(RowRepetition { kind, caller, callee, count, critical_ns, turn });
+        let kind = *REPETITIONS.get(s.bytes.usize()?)?;
+        let (caller, callee, turn) = (s.operation()?, s.callee()?, s.bytes.u32()?);
+        row.repetitions.push(RowRepetition { kind, caller, callee, count: 0, critical_ns: 0, turn });
     }
     for _ in 0..s.count()? {
-        let (born, swallowed_by) = (operation(s)?, operation(s)?);
-        row.hidden.push(RowHidden { born, swallowed_by, critical_ns: time(numbers)? });
+        let (born, swallowed_by) = (s.operation()?, s.operation()?);
+        row.hidden.push(RowHidden { born, swallowed_by, critical_ns: 0 });
     }
     let count = s.count()?;
     row.dependencies.reserve_exact(count);
     for _ in 0..count {
-        let kind = *DEPENDENCIES.get(s.usize()?)?;
-        let dependency = Dependency { kind, name: known(s)?, system: optional(s)? };
-        let (operation, depth) = (known(s)?, s.u32()?);
+        let kind = *DEPENDENCIES.get(s.bytes.usize()?)?;
+        let dependency = Dependency { kind, name: s.name()?, system: s.optional()? };
+        let (operation, depth) = (s.called()?, s.bytes.u32()?);
         let count = s.count()?;
         let mut callers = Vec::with_capacity(count);
         for _ in 0..count {
-            callers.push(known(s)?);
+            callers.push(s.name()?);
         }
         row.dependencies.push(RowDependency { dependency, operation, critical_ns: 0, callers, depth });
-    }
-    for some in row.dependencies.chunks_mut(FLAGS) {
-        read_sparse(numbers, &mut some.iter_mut().map(|found| &mut found.critical_ns).collect::<Vec<_>>())?;
     }
     let count = s.count()?;
     row.parts.reserve_exact(count);
     for _ in 0..count {
-        let (operation, blamed) = (operation(s)?, callee(s)?);
+        let (operation, blamed) = (s.operation()?, s.callee()?);
         let count = s.count()?;
         let mut sizes = Vec::with_capacity(count);
         for _ in 0..count {
-            sizes.push((known(s)?, 0.0));
+            sizes.push((s.name()?, 0.0));
         }
-        let mut parts = RowParts {
+        row.parts.push(RowParts {
             operation,
             blamed,
             duration_ns: 0,
@@ -396,32 +236,14 @@ pub fn read_row(mut structure: Reader<'_>, numbers: &mut Reader<'_>, name: &dyn 
             wire_ns: 0,
             wire_out_ns: 0,
             sizes,
-        };
-        let RowParts { before_ns, between_ns, after_ns, wire_ns, wire_out_ns, .. } = &mut parts;
-        read_sparse(numbers, &mut [before_ns, between_ns, after_ns, wire_ns, wire_out_ns])?;
-        let bits = bits_of_parts(&parts);
-        parts.duration_ns = unrounded(numbers.varint()?, bits);
-        parts.blamed_ns = unrounded(numbers.varint()?, bits);
-        for (_, size) in &mut parts.sizes {
-            *size = read_size(numbers)?;
-        }
-        row.parts.push(parts);
-    }
-    let count = s.count()?;
-    row.branches.reserve_exact(count);
-    for _ in 0..count {
-        row.branches.push(operation(s)?);
-    }
-    if count > 0 {
-        let longest = numbers.usize()?;
-        row.branches.get_mut(..=longest)?.rotate_right(1);
-        row.branches.get_mut(1..)?.sort_unstable();
-        row.longest_ns = unrounded(numbers.varint()?, LONGEST);
+        });
     }
     for _ in 0..s.count()? {
-        let peer = s.varint()?;
+        let peer = s.bytes.varint()?;
         row.peers.push((name(u32::try_from(peer >> 1).ok()?), peer & 1 == 1));
     }
+    row.branches = branches;
+    numbers.read(&mut row)?;
     Some(row)
 }
 

@@ -14,7 +14,7 @@
 //! | 4 | CRC-32C of all before |
 //! | | the sections, zstd: names, then cells of each of [`KINDS`] |
 //!
-//! Cells lie in order of minute, then names. A section is three blocks (length, bytes): keys, numbers, bins. Names are
+//! Cells lie in order of minute, then names. A section is four blocks (length, bytes): keys, shapes, numbers, bins. Names are
 //! varints: 0 nobody (the caller of what begins a trace), 1 all that there was no room for, then places in the list.
 
 pub mod window;
@@ -32,11 +32,11 @@ use spanwise_journal::disk::{Disk, DiskFile};
 use spanwise_wire::encode::put_varint;
 
 use crate::block::BlockError;
-use crate::facts::codec::{self, Reader, Section, put_block, put_sections};
+use crate::facts::codec::{self, Reader, Section, column, put_block, put_sections, put_shape, read_shape};
 
 const MAGIC: &[u8; 8] = b"SPWNSKT1";
 /// Files of another version are made anew from the spans.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const SECTIONS: usize = 1 + KINDS.len();
 const TABLE: usize = 20;
 const ENTRY_BYTES: usize = 12;
@@ -102,8 +102,8 @@ impl<'a> Used<'a> {
     }
 }
 
-fn put_section(cells: &[(Key, &Cell)], used: &Used<'_>) -> Vec<u8> {
-    let (mut keys, mut numbers, mut bins) = (Vec::new(), Vec::new(), Vec::new());
+fn put_section(cells: &[(Key, &Cell)], used: &Used<'_>) -> Vec<Vec<u8>> {
+    let [mut keys, mut shapes, mut numbers, mut bins]: [Vec<u8>; 4] = Default::default();
     let mut minute = 0;
     for (key, cell) in cells {
         put_varint(&mut keys, u64::from(key.minute - minute));
@@ -114,7 +114,7 @@ fn put_section(cells: &[(Key, &Cell)], used: &Used<'_>) -> Vec<u8> {
         }
         match key.kind {
             Kind::Point => put_varint(&mut keys, key.c),
-            Kind::Shape => keys.extend_from_slice(&key.c.to_le_bytes()),
+            Kind::Shape => put_shape(&mut shapes, key.c),
             Kind::Edge => {
                 let (kind, system) = NodeKind::of_code(key.c);
                 keys.push(kind as u8);
@@ -136,9 +136,7 @@ fn put_section(cells: &[(Key, &Cell)], used: &Used<'_>) -> Vec<u8> {
             put_parts(&mut bins, parts);
         }
     }
-    let mut section = Vec::new();
-    [&keys, &numbers, &bins].into_iter().for_each(|column| put_block(&mut section, column));
-    section
+    [&keys, &shapes, &numbers, &bins].map(|bytes| column(bytes)).to_vec()
 }
 
 /// The file; `names` are those of the cells.
@@ -153,8 +151,9 @@ pub fn to_bytes(minutes: &Minutes, names: &Names) -> Result<Vec<u8>, BlockError>
             cells.push((*key, cell));
         }
     }
-    let mut sections = vec![Vec::new()];
-    used.texts.iter().for_each(|text| put_block(&mut sections[0], text.as_bytes()));
+    let mut texts = Vec::new();
+    used.texts.iter().for_each(|text| put_block(&mut texts, text.as_bytes()));
+    let mut sections = vec![vec![texts]];
     let (mut first, mut last) = (u32::MAX, 0);
     for cells in &mut of_kind {
         let order = |key: &Key| (key.minute, used.code(key.a), used.code(key.b), key.c);
@@ -298,7 +297,7 @@ fn read_section(section: &[u8], kind: Kind, known: &[Name], visit: &mut dyn FnMu
     }
     let mut reader = Reader(section);
     let mut column = || reader.block();
-    let (mut keys, mut numbers, mut bins) = (column()?, column()?, column()?);
+    let (mut keys, mut shapes, mut numbers, mut bins) = (column()?, column()?, column()?, column()?);
     let mut minute = 0u32;
     while !keys.0.is_empty() {
         minute = minute.checked_add(keys.u32()?)?;
@@ -307,7 +306,7 @@ fn read_section(section: &[u8], kind: Kind, known: &[Name], visit: &mut dyn FnMu
         let b = if has_two_names(kind) { name(&mut keys)? } else { 0 };
         let c = match kind {
             Kind::Point => keys.varint()?,
-            Kind::Shape => u64::from_le_bytes(keys.array()?),
+            Kind::Shape => read_shape(&mut shapes)?,
             Kind::Edge => {
                 let [node] = keys.array()?;
                 let system = match keys.usize()? {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use spanwise_insight::calls::{Call, call};
 use spanwise_insight::minutes::{Cell, Kind};
-use spanwise_insight::row::{Names, trace_row};
+use spanwise_insight::row::{Names, shape_text, trace_row};
 use spanwise_insight::sketch::unfixed;
 use spanwise_insight::trace_facts;
 use spanwise_insight::weight::TraceWeight;
@@ -286,7 +286,7 @@ impl Entry {
             // Of those that there was no room for there is no one example.
             let shape = self.shapes.get(hash)?;
             Some(json!({
-                "shape": format!("{hash:016x}"), "traces": cell.count().round() as u64, "traces_seen": cell.seen,
+                "shape": shape_text(*hash), "traces": cell.count().round() as u64, "traces_seen": cell.seen,
                 "errors": unfixed(cell.errors).round() as u64, "p50_ms": cell.quantile_ms(0.5),
                 "p95_ms": cell.quantile_ms(0.95), "max_ms": cell.quantile_ms(1.0), "harm_ms": ms_of(*harm_ns),
                 "example": shape.example, "picture": shape.picture,

@@ -27,7 +27,9 @@ QUERIES = [
     ('errors of a service that has none', '{ resource.service.name = "cart" && status = error }'),
     ('slow spans of a service', '{ resource.service.name = "gateway" && duration > 2s }'),
     ('slowest of a service', '{ resource.service.name = "cart" } with(sort="duration")'),
-    ('structure', '{ resource.service.name = "gateway" } >> { name = "SELECT" }'),
+    ('structure', '{ resource.service.name = "gateway" } >> { span.db.collection.name = "orders" }'),
+    ('structure, below failed spans', '{ status = error } >> { span.db.system.name = "redis" }'),
+    ('structure that does not exist', '{ resource.service.name = "gateway" } >> { name = "SELECT" }'),
 ]
 
 

@@ -12,8 +12,10 @@ step() {
     name=$1
     shift
     printf '\n== %s\n' "$name"
+    began=$(date +%s)
     if "$@"; then
         passed=$((passed + 1))
+        printf '== %s: %d s\n' "$name" $(($(date +%s) - began))
     else
         failed=$((failed + 1))
         printf '== %s: FAILED\n' "$name"

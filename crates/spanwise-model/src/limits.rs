@@ -89,8 +89,9 @@ pub const SPOOL_BYTES: u64 = 10 << 30;
 pub const SPOOL_SEGMENT_BYTES: u64 = 32 << 20;
 
 /// Syncs of a spool begin so far apart while requests keep coming: one sync takes as much CPU as a thousand spans, so
-/// that at 150 requests a second each fourth of them pays for all. An answer comes later by at most this.
-pub const SPOOL_GATHER: Duration = Duration::from_millis(25);
+/// that at 150 requests a second each eighth of them pays for all. An answer comes later by at most this, and only while
+/// others keep coming; senders of telemetry wait in the background.
+pub const SPOOL_GATHER: Duration = Duration::from_millis(50);
 /// How long a stage that holds spans goes on handing them to one that refuses, once the process is ending.
 pub const HAND_ON_AT_END: Duration = Duration::from_secs(3);
 /// A client's question how to sample: a service's name.

@@ -40,7 +40,8 @@ step 'formatting' cargo fmt --all --check
 step 'clippy' cargo clippy --quiet --profile ci --workspace --all-targets -- -D warnings
 # Whoever runs this in the background or under nohup ignores Ctrl-C or a hang-up, and so would the programs that the tests
 # send them to.
-step 'tests' env --default-signal=HUP,INT,QUIT cargo test --quiet --profile ci --workspace
+# Tests of the real program wait more than they compute.
+step 'tests' env --default-signal=HUP,INT,QUIT RUST_TEST_THREADS=$(($(nproc) * 2)) cargo test --quiet --profile ci --workspace
 step 'propagation without std' cargo check --quiet --profile ci -p spanwise-propagate --no-default-features
 
 # What crates.io would get of them; `make package` also builds that. Without a network unless something is missing.

@@ -135,6 +135,22 @@ pub struct AttributesReader<'a> {
     pairs: Vec<Pair>,
     common: Vec<Reader<'a>>,
     others: Reader<'a>,
+    /// Bits of the row that is read.
+    set: Vec<u8>,
+}
+
+/// The places of the bits that are 1.
+fn ones(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    bytes.iter().zip((0..).step_by(8)).flat_map(|(byte, first)| {
+        let mut rest = *byte;
+        std::iter::from_fn(move || {
+            let bit = first + rest.trailing_zeros() as usize;
+            (rest != 0).then(|| {
+                rest &= rest - 1;
+                bit
+            })
+        })
+    })
 }
 
 impl<'a> AttributesReader<'a> {
@@ -143,19 +159,22 @@ impl<'a> AttributesReader<'a> {
         let count = pairs.count()?;
         let bits: Vec<Vec<Pair>> = (0..count).map(|_| read_pairs(&mut pairs, name)).collect::<Option<_>>()?;
         let common = (0..count.div_ceil(8)).map(|_| reader.block()).collect::<Option<_>>()?;
-        Some(Self { bits, pairs: read_pairs(&mut pairs, name)?, common, others })
+        Some(Self { bits, pairs: read_pairs(&mut pairs, name)?, common, others, set: Vec::new() })
     }
 
     /// Those of the next row; nothing when they are not wanted, and then only read over.
     pub fn next(&mut self, is_wanted: bool) -> Option<Vec<Pair>> {
         let count = self.others.count()?;
-        let mut attributes = Vec::with_capacity(if is_wanted { count } else { 0 });
-        for (bytes, of_byte) in self.common.iter_mut().zip(self.bits.chunks(8)) {
+        self.set.clear();
+        for bytes in &mut self.common {
             let [byte] = bytes.array()?;
-            if is_wanted {
-                let is_set = |bit: u32| byte >> bit & 1 == 1;
-                of_byte.iter().zip(0..).filter(|(_, bit)| is_set(*bit)).for_each(|(same, _)| attributes.extend(same));
-            }
+            self.set.push(byte);
+        }
+        let mut attributes = Vec::new();
+        if is_wanted {
+            let bits = || ones(&self.set).filter_map(|bit| self.bits.get(bit));
+            attributes.reserve_exact(count + bits().map(Vec::len).sum::<usize>());
+            bits().for_each(|same| attributes.extend_from_slice(same));
         }
         let mut number = 0usize;
         for _ in 0..count {

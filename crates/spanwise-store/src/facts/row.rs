@@ -169,7 +169,7 @@ pub fn read_row(
     name: &dyn Fn(Name) -> Name,
 ) -> Option<TraceRow> {
     let bytes = structure.block()?;
-    let mut branches = Vec::with_capacity(structure.0.len() / 2);
+    let mut branches = Vec::with_capacity(structure.0.iter().filter(|byte| **byte < 0x80).count() / 2);
     while !structure.0.is_empty() {
         branches.push(Operation { service: name(structure.u32()?), operation: name(structure.u32()?) });
     }

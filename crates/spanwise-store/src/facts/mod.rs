@@ -86,6 +86,20 @@ struct Group {
     attributes: Attributes,
 }
 
+impl Group {
+    /// Of the level's section; none without rows.
+    fn columns(self) -> Vec<Vec<u8>> {
+        if self.places.is_empty() {
+            return Vec::new();
+        }
+        let AttributeColumns { pairs, common, others } = self.attributes.columns();
+        let mut columns = [self.places, self.structures, self.late].map(|bytes| column(&bytes)).to_vec();
+        columns.extend(self.durations.columns().chain(self.numbers.columns()));
+        columns.extend([pairs, others].iter().chain(&common).map(|bytes| column(bytes)));
+        columns
+    }
+}
+
 /// What a trace shows by itself: kinds of findings, and its shape.
 type Shown = (u8, u64);
 
@@ -186,20 +200,7 @@ impl FactsBuilder {
             put_varint(&mut thinning, lowest.into());
         }
         let (of_rows, structures) = self.ranked_structures(&number);
-        let mut groups: [Group; LEVELS] = Default::default();
-        for ((place, row), structure) in self.rows.iter().zip(&of_rows) {
-            let Some(group) = groups.get_mut(level(&row.trace_id) as usize) else { continue };
-            put_varint(&mut group.places, u64::from(place - group.last_place));
-            group.last_place = *place;
-            put_varint(&mut group.structures, (*structure).into());
-            let start = self.starts.get(*place as usize).copied().unwrap_or_default();
-            put_varint(&mut group.late, (row.start_unix_nano / START_NS).wrapping_sub(start));
-            put_weight(&mut group.late, row.weight);
-            group.durations.put(row.duration_ns);
-            group.numbers.put(row);
-            let attributes = row.attributes.iter().map(|(key, value)| (number(*key), number(*value)));
-            group.attributes.add(attributes.collect());
-        }
+        let groups = self.groups(&of_rows, &number);
         let [starts, laps] = put_starts(&self.starts);
         let spine = vec![self.suffixes, starts, laps, self.spans];
         let mut shown = [Vec::new(), Vec::new()];
@@ -213,17 +214,28 @@ impl FactsBuilder {
         let shown = shown.map(|bytes| column(&bytes)).to_vec();
         let mut sections = vec![spine, vec![superseded], shown, vec![shows], vec![thinning]];
         for ((names, structures), group) in names.into_iter().zip(structures).zip(groups) {
-            let mut rows = Vec::new();
-            if !group.places.is_empty() {
-                let AttributeColumns { pairs, common, others } = group.attributes.columns();
-                rows.extend([group.places, group.structures, group.late].map(|bytes| column(&bytes)));
-                rows.extend(group.durations.columns().chain(group.numbers.columns()));
-                rows.extend([pairs, others].map(|bytes| column(&bytes)));
-                rows.extend(common.iter().map(|bytes| column(bytes)));
-            }
-            sections.extend([vec![names], vec![structures], rows]);
+            sections.extend([vec![names], vec![structures], group.columns()]);
         }
         put_file(&sections).map_err(BlockError::Write)
+    }
+
+    /// The rows of each level; each has its structure's number.
+    fn groups(&self, of_rows: &[u32], number: &dyn Fn(Name) -> Name) -> [Group; LEVELS] {
+        let mut groups: [Group; LEVELS] = Default::default();
+        for ((place, row), structure) in self.rows.iter().zip(of_rows) {
+            let Some(group) = groups.get_mut(level(&row.trace_id) as usize) else { continue };
+            put_varint(&mut group.places, u64::from(place - group.last_place));
+            group.last_place = *place;
+            put_varint(&mut group.structures, (*structure).into());
+            let start = self.starts.get(*place as usize).copied().unwrap_or_default();
+            put_varint(&mut group.late, (row.start_unix_nano / START_NS).wrapping_sub(start));
+            put_weight(&mut group.late, row.weight);
+            group.durations.put(row.duration_ns);
+            group.numbers.put(row);
+            let attributes = row.attributes.iter().map(|(key, value)| (number(*key), number(*value)));
+            group.attributes.add(attributes.collect());
+        }
+        groups
     }
 
     /// The number that each name of a row has in the file, and the section of each level.

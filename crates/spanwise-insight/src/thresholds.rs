@@ -56,6 +56,10 @@ pub const FALSE_DISCOVERY_RATE: f64 = 0.01;
 pub const TIMEOUTS_MS: [u64; 14] =
     [100, 200, 250, 300, 500, 1_000, 1_500, 2_000, 3_000, 5_000, 10_000, 15_000, 30_000, 60_000];
 pub const TIMEOUT_WITHIN: f64 = 0.02;
+/// How many times the entry point's median requests take at least that wait for a timeout: less nobody would notice.
+pub const WAITING_TIMES_SLOWER: f64 = 1.5;
+/// Share of a request that the wait takes: otherwise something else makes it slower.
+pub const WAITING_SHARE: f64 = 0.5;
 
 /// Share of the operation's time that stands outside of every call.
 pub const MISATTRIBUTED_SHARE: f64 = 0.5;

@@ -17,14 +17,24 @@ enum Trait {
     Branch(Operation),
 }
 
+/// What is odd about requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Odd {
+    /// They take many times as long as is usual.
+    Slow,
+    /// Not so many times, but most of it in one operation that takes what people choose for timeouts: so many milliseconds.
+    Waits(u64),
+}
+
 /// Requests of one entry point that have something in common.
 struct Cohort {
     entry: Operation,
     what: Trait,
+    odd: Odd,
     /// Rows, ascending.
     members: Vec<usize>,
-    /// How many of them are slow.
-    slow: usize,
+    /// How many of them are odd.
+    odd_members: usize,
     p_value: f64,
 }
 
@@ -53,11 +63,16 @@ pub fn find(view: &View<'_>) -> Vec<Finding> {
         .into_iter()
         .filter(|cohort| {
             let usual_ms = usual.get(&cohort.entry).map_or(f64::INFINITY, |usual| usual.median_ms);
-            cohort.p_value <= bound && cohort.median_ms(view) >= thresholds::TIMES_SLOWER * usual_ms
+            let times_slower = match cohort.odd {
+                Odd::Slow => thresholds::TIMES_SLOWER,
+                Odd::Waits(_) => thresholds::WAITING_TIMES_SLOWER,
+            };
+            cohort.p_value <= bound && cohort.median_ms(view) >= times_slower * usual_ms
         })
         .collect();
     // What explains most comes first; of equals an attribute before a branch, the shorter key before the longer.
-    explaining.sort_by_key(|cohort| (std::cmp::Reverse(cohort.slow), cohort.rank(view), cohort.what, cohort.entry));
+    explaining
+        .sort_by_key(|cohort| (std::cmp::Reverse(cohort.odd_members), cohort.rank(view), cohort.what, cohort.entry));
     let mut explained: FxHashSet<usize> = FxHashSet::default();
     let mut chosen: Vec<usize> = Vec::new();
     for (number, cohort) in explaining.iter().enumerate() {
@@ -76,43 +91,52 @@ fn duration_ms(view: &View<'_>, row: usize) -> f64 {
     view.rows[row].duration_ns as f64 / 1e6
 }
 
-/// How many requests have something in common.
-#[derive(Default)]
-struct Common {
-    members: usize,
-    slow: usize,
-    adjusted: f64,
+fn timeout_of(ms: f64) -> Option<u64> {
+    let is_near = |timeout: &u64| (ms / *timeout as f64 - 1.0).abs() <= thresholds::TIMEOUT_WITHIN;
+    thresholds::TIMEOUTS_MS.into_iter().find(is_near)
 }
 
-/// Adds to `tested` everything rare that requests of an entry point have in common and that most of those are slow
-/// with, and to `p_values` of everything rare how likely it is that slow ones gather there by chance.
-fn cohorts(
-    view: &View<'_>,
-    entry: Operation,
-    rows: &[usize],
-    median_ms: f64,
-    tested: &mut Vec<Cohort>,
-    p_values: &mut Vec<f64>,
-) {
-    let is_slow = |row: usize| duration_ms(view, row) >= thresholds::TIMES_SLOWER * median_ms;
-    let slow = rows.iter().filter(|row| is_slow(**row)).count();
-    if slow < thresholds::AFFECTED {
-        return;
+/// The timeout that a request waits for, where it would not be called slow.
+fn waits_for(row: &TraceRow, median_ms: f64) -> Option<u64> {
+    let is_slower = row.duration_ns as f64 >= thresholds::WAITING_TIMES_SLOWER * median_ms * 1e6;
+    let is_most = row.longest_ns as f64 >= row.duration_ns as f64 * thresholds::WAITING_SHARE;
+    let timeout = timeout_of(row.longest_ns as f64 / 1e6).filter(|_| is_slower && is_most)?;
+    Some(timeout).filter(|timeout| (*timeout as f64) < thresholds::TIMES_SLOWER * median_ms)
+}
+
+/// Requests of an entry point that are odd, by what is odd about them; enough of them to speak of.
+fn odd_rows(view: &View<'_>, rows: &[usize], median_ms: f64) -> Vec<(Odd, Vec<usize>)> {
+    let is_slow = |row: &usize| duration_ms(view, *row) >= thresholds::TIMES_SLOWER * median_ms;
+    let mut odd = vec![(Odd::Slow, rows.iter().copied().filter(is_slow).collect::<Vec<usize>>())];
+    let mut waiting: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+    for row in rows {
+        if let Some(timeout) = waits_for(&view.rows[*row], median_ms) {
+            waiting.entry(timeout).or_default().push(*row);
+        }
     }
+    // What many wait for is how it was meant.
+    let most = view.traces(rows).adjusted * thresholds::RARE_SHARE;
+    waiting.retain(|_, rows| view.traces(rows).adjusted <= most);
+    odd.extend(waiting.into_iter().map(|(timeout, rows)| (Odd::Waits(timeout), rows)));
+    odd.retain(|(_, rows)| rows.len() >= thresholds::AFFECTED);
+    odd
+}
+
+fn traits(row: &TraceRow) -> impl Iterator<Item = Trait> {
+    let attributes = row.attributes.iter().map(|(key, value)| Trait::Attribute(*key, *value));
+    attributes.chain(row.branches.iter().map(|operation| Trait::Branch(*operation)))
+}
+
+/// Everything rare that requests of an entry point have in common, with how many have it.
+fn rare_traits(view: &View<'_>, rows: &[usize]) -> Vec<(Trait, usize)> {
     let all = view.traces(rows).adjusted;
-    let traits = |row: usize| {
-        let row = &view.rows[row];
-        let attributes = row.attributes.iter().map(|(key, value)| Trait::Attribute(*key, *value));
-        attributes.chain(row.branches.iter().map(|operation| Trait::Branch(*operation)))
-    };
-    let mut found: FxHashMap<Trait, Common> = FxHashMap::default();
-    for number in rows {
-        let (is_slow, adjusted) = (is_slow(*number), view.rows[*number].weight);
-        for what in traits(*number) {
-            let common = found.entry(what).or_default();
-            common.members += 1;
-            common.slow += usize::from(is_slow);
-            common.adjusted += adjusted;
+    // Members, and for how many they stand.
+    let mut found: FxHashMap<Trait, (usize, f64)> = FxHashMap::default();
+    for row in rows.iter().map(|row| &view.rows[*row]) {
+        for what in traits(row) {
+            let (members, adjusted) = found.entry(what).or_default();
+            *members += 1;
+            *adjusted += row.weight;
         }
     }
     // Many different numbers are sizes: that large requests take long is another finding's to say.
@@ -131,34 +155,58 @@ fn cohorts(
         }
         Trait::Branch(_) => false,
     };
-    let rate = slow as f64 / rows.len() as f64;
-    let mut members: FxHashMap<Trait, Vec<usize>> = FxHashMap::default();
-    for (what, common) in &found {
-        let is_rare = common.members >= thresholds::AFFECTED && common.adjusted <= all * thresholds::RARE_SHARE;
-        if !is_rare || is_size(what) {
-            continue;
-        }
-        p_values.push(statistics::binomial_tail(common.slow, common.members, rate));
-        if common.slow as f64 >= common.members as f64 * thresholds::RARE_PRECISION {
-            members.insert(*what, Vec::with_capacity(common.members));
-        }
+    let is_rare = |(what, (members, adjusted)): &(Trait, (usize, f64))| {
+        *members >= thresholds::AFFECTED && *adjusted <= all * thresholds::RARE_SHARE && !is_size(what)
+    };
+    found.into_iter().filter(is_rare).map(|(what, (members, _))| (what, members)).collect()
+}
+
+/// Adds to `tested` everything rare that requests of an entry point have in common and that most of those are odd
+/// with, and to `p_values` of everything rare how likely it is that odd ones gather there by chance.
+fn cohorts(
+    view: &View<'_>,
+    entry: Operation,
+    rows: &[usize],
+    median_ms: f64,
+    tested: &mut Vec<Cohort>,
+    p_values: &mut Vec<f64>,
+) {
+    let odd_rows = odd_rows(view, rows, median_ms);
+    if odd_rows.is_empty() {
+        return;
     }
-    if !members.is_empty() {
-        for number in rows {
-            for what in traits(*number) {
-                if let Some(members) = members.get_mut(&what) {
-                    members.push(*number);
+    let rare = rare_traits(view, rows);
+    let first = tested.len();
+    for (odd, odd_rows) in odd_rows {
+        let mut counts: FxHashMap<Trait, usize> = FxHashMap::default();
+        for what in odd_rows.iter().flat_map(|row| traits(&view.rows[*row])) {
+            *counts.entry(what).or_default() += 1;
+        }
+        let rate = odd_rows.len() as f64 / rows.len() as f64;
+        let mut members: FxHashMap<Trait, Vec<usize>> = FxHashMap::default();
+        for (what, count) in &rare {
+            let odd_members = counts.get(what).copied().unwrap_or(0);
+            p_values.push(statistics::binomial_tail(odd_members, *count, rate));
+            let is_known = || tested[first..].iter().any(|cohort| cohort.what == *what);
+            if odd_members as f64 >= *count as f64 * thresholds::RARE_PRECISION && !is_known() {
+                members.insert(*what, Vec::with_capacity(*count));
+            }
+        }
+        if !members.is_empty() {
+            for number in rows {
+                for what in traits(&view.rows[*number]) {
+                    if let Some(members) = members.get_mut(&what) {
+                        members.push(*number);
+                    }
                 }
             }
         }
+        tested.extend(members.into_iter().map(|(what, members)| {
+            let odd_members = counts.get(&what).copied().unwrap_or(0);
+            let p_value = statistics::binomial_tail(odd_members, members.len(), rate);
+            Cohort { entry, what, odd, members, odd_members, p_value }
+        }));
     }
-    let of_cohort = |(what, members): (Trait, Vec<usize>)| {
-        let slow = members.iter().filter(|row| is_slow(**row)).count();
-        let p_value = statistics::binomial_tail(slow, members.len(), rate);
-        Cohort { entry, what, members, slow, p_value }
-    };
-    let first = tested.len();
-    tested.extend(members.into_iter().map(of_cohort));
     tested[first..].sort_unstable_by_key(|cohort| cohort.what);
 }
 
@@ -236,9 +284,7 @@ fn finding(view: &View<'_>, usual: &BTreeMap<Operation, Usual>, explaining: &[Co
     let costs: Vec<u64> = affected.iter().map(excess).collect();
     let branch = branch(view, &affected);
     let branch_ms = branch.map_or(cohort_ms, |(_, ms)| ms);
-    let timeout = thresholds::TIMEOUTS_MS
-        .into_iter()
-        .find(|timeout| (branch_ms / *timeout as f64 - 1.0).abs() <= thresholds::TIMEOUT_WITHIN);
+    let timeout = timeout_of(branch_ms);
     let seen = cohorts().filter_map(|cohort| usual.get(&cohort.entry)).fold(Traces::default(), |sum, usual| Traces {
         seen: sum.seen + usual.traces.seen,
         adjusted: sum.adjusted + usual.traces.adjusted,
@@ -261,13 +307,13 @@ fn finding(view: &View<'_>, usual: &BTreeMap<Operation, Usual>, explaining: &[Co
         }
         Trait::Branch(operation) => (place(operation), format!("those that reach {}", view.operation(operation))),
     };
-    let slow: usize = cohorts().map(|cohort| cohort.slow).sum();
+    let odd: usize = cohorts().map(|cohort| cohort.odd_members).sum();
+    let so = match cohort.odd {
+        Odd::Slow => format!("are at least {} times slower than the median", thresholds::TIMES_SLOWER),
+        Odd::Waits(timeout) => format!("spend most of their time waiting {} in one operation", ms(timeout as f64)),
+    };
     let mut evidence = vec![
-        format!(
-            "{slow} of {} traces with {what} are at least {} times slower than the median",
-            affected.len(),
-            thresholds::TIMES_SLOWER
-        ),
+        format!("{odd} of {} traces with {what} {so}", affected.len()),
         format!("median {} with it, {} over all", ms(cohort_ms), ms(median_ms)),
     ];
     if let Some((operation, _)) = branch {
@@ -289,9 +335,10 @@ fn finding(view: &View<'_>, usual: &BTreeMap<Operation, Usual>, explaining: &[Co
         kind: "slow_rare_path",
         identity: vec!["slow_rare_path".to_owned(), identity, what.clone()],
         title: format!(
-            "{} of {} take {times:.0} times as long, {} instead of {}: {what}",
+            "{} of {} take {times:.*} times as long, {} instead of {}: {what}",
             percent(share),
             view.operation(cohort.entry),
+            if cohort.odd == Odd::Slow { 0 } else { 1 },
             ms(cohort_ms),
             ms(median_ms)
         ),

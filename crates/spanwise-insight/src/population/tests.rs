@@ -161,6 +161,42 @@ fn an_old_card_that_times_out_is_a_slow_rare_path() {
     assert_eq!((finding.traces_affected, finding.traces_seen), (25, 1000));
 }
 
+/// Of 1,000 checkouts of 300 ms 25 are with old cards; `took` says what an odd one and an ordinary one take.
+fn checkouts(took: impl Fn(u64, bool) -> u64) -> Insights {
+    insights((0..1000).map(|number| {
+        let mut b = Builder::new(number);
+        let is_old = number % 40 == 7;
+        let took = took(number, is_old);
+        let root = b.span(0, "gateway", SpanKind::Server, "POST /checkout", 0, took + 30);
+        b.set(root, "card", if is_old { "old" } else { "new" });
+        b.call(root, "gateway", "payment", "POST /pay", 5, took + 5);
+        b.trace
+    }))
+}
+
+#[test]
+fn a_rare_path_that_waits_for_a_timeout_is_one_though_it_is_not_many_times_slower() {
+    let random = |number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let usual = |number: u64| 230 + random(number) % 140;
+    let result = checkouts(|number, is_old| if is_old { 500 + number % 3 } else { usual(number) });
+    assert_eq!(kinds(&result), ["slow_rare_path"], "{:?}", result.findings);
+    let finding = &result.findings[0];
+    assert_eq!(finding.subject["where"], serde_json::json!([{"key": "card", "value": "old"}]));
+    assert_eq!((&finding.subject["timeout_ms"], finding.traces_affected), (&500.into(), 25));
+    assert!(finding.title.contains("take 1.6 times as long"), "{}", finding.title);
+    assert!(finding.evidence[0].contains("25 of 25 traces with card = old spend most of their time waiting 500"));
+    // Between two timeouts; on one, but no slower than others; as many others as old cards, and more, wait as well.
+    let none: [&dyn Fn(u64, bool) -> u64; 3] = [
+        &|number, is_old| if is_old { 520 + number % 60 } else { usual(number) },
+        &|number, is_old| if is_old { 300 + number % 3 } else { usual(number) },
+        &|number, is_old| if is_old || number % 10 == 3 { 500 + number % 3 } else { usual(number) },
+    ];
+    for (place, took) in none.into_iter().enumerate() {
+        let result = checkouts(took);
+        assert_eq!(kinds(&result), Vec::<&str>::new(), "{place}: {:?}", result.findings);
+    }
+}
+
 #[test]
 fn a_random_slow_tail_has_no_explanation_and_no_finding() {
     let result = insights((0..2000).map(|number| {

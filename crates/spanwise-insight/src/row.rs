@@ -123,7 +123,7 @@ pub struct TraceRow {
     pub hidden: Vec<RowHidden>,
     pub dependencies: Vec<RowDependency>,
     pub parts: Vec<RowParts>,
-    /// Key and value of attributes of any span, each once, in order.
+    /// Key and value of attributes of any span, each once. In order where the row was made; what kept rows does not keep it.
     pub attributes: Vec<(Name, Name)>,
     /// Operations of all its spans: first the one that takes most of the critical path, then the others in order.
     pub branches: Vec<Operation>,

@@ -353,3 +353,38 @@ fn finding(view: &View<'_>, usual: &BTreeMap<Operation, Usual>, explaining: &[Co
     };
     view.finding(draft, &affected, seen, &costs)
 }
+
+#[cfg(test)]
+mod tests {
+    use spanwise_model::{Span, SpanId, Trace, TraceId, TraceSpan};
+
+    use super::*;
+    use crate::row::{Names, trace_row};
+
+    #[test]
+    fn a_request_waits_for_a_timeout_within_its_limits() {
+        let span = Span { trace_id: TraceId([1; 16]), span_id: SpanId([1; 8]), ..Span::default() };
+        let spans = vec![TraceSpan { resource: Default::default(), scope: Default::default(), span }];
+        let mut row = trace_row(&Trace { spans }, &mut Names::default()).unwrap();
+        // Duration, the longest of it, the median; all in microseconds.
+        let cases = [
+            // Half as long again as the median, or a microsecond less.
+            ((450_000, 300_000, 300_000), Some(300)),
+            ((449_999, 300_000, 300_000), None),
+            // Half of the request, or a microsecond less.
+            ((1_000_000, 500_000, 400_000), Some(500)),
+            ((1_000_001, 500_000, 400_000), None),
+            // Within two percent of the timeout.
+            ((600_000, 509_000, 300_000), Some(500)),
+            ((600_000, 511_000, 300_000), None),
+            // From three times the median on it would be slow by that alone.
+            ((310_000, 300_000, 100_001), Some(300)),
+            ((310_000, 300_000, 100_000), None),
+        ];
+        for ((duration_us, longest_us, median_us), expected) in cases {
+            (row.duration_ns, row.longest_ns) = (duration_us * 1_000, longest_us * 1_000);
+            let found = waits_for(&row, f64::from(median_us) / 1e3);
+            assert_eq!(found, expected, "{duration_us} {longest_us} {median_us}");
+        }
+    }
+}

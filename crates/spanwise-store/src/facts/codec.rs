@@ -88,8 +88,8 @@ pub fn put_block(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// A shape takes whole bytes.
 const SHAPE_BYTES: usize = SHAPE_BITS as usize / 8;
+const _: () = assert!(SHAPE_BITS.is_multiple_of(8), "a shape takes whole bytes");
 
 pub fn put_shape(out: &mut Vec<u8>, shape: u64) {
     out.extend_from_slice(&shape.to_le_bytes()[..SHAPE_BYTES]);
@@ -254,7 +254,7 @@ mod tests {
                 assert!(inflate(&deflated, raw.len() - 1).is_err());
                 assert!(
                     deflated.len() <= Deflate::default().frame(&raw).unwrap().len(),
-                    "frames are only made to save"
+                    "or frames cost more than they save here"
                 );
             }
         }

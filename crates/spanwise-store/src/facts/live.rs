@@ -232,7 +232,8 @@ impl LiveRows {
         let (mut structure, mut of_row) = (Vec::new(), Numbers::default());
         put_structure(&mut structure, row, &|name| name);
         of_row.put(row);
-        let mut numbers: Vec<u8> = of_row.columns().flatten().collect();
+        let mut numbers = Vec::new();
+        of_row.put_columns(&mut numbers);
         put_pairs(&mut numbers, &row.attributes);
         let structure = match self.structures.get(&*structure) {
             Some(known) => Arc::clone(known),

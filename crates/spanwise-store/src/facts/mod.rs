@@ -241,14 +241,16 @@ impl FactsBuilder {
     /// The number that each name of a row has in the file, and the section of each level.
     fn ranked_names(&self, thinned: &[(EntryMinute, u32)]) -> (Vec<u32>, Vec<Vec<u8>>) {
         let mut names = Ranked::new(self.names.texts().map(str::as_bytes));
-        // Those of structures come first: their numbers are small.
-        self.rows.iter().for_each(|(_, row)| each_name(row, &mut |name| names.put_first(name)));
         for ((entry, _), _) in thinned {
             [entry.service, entry.operation].into_iter().for_each(|name| names.mark(name, MOST_LEVELS));
         }
         for (_, row) in &self.rows {
             let level = level(&row.trace_id);
-            each_name(row, &mut |name| names.mark(name, level));
+            // Those of structures come first: their numbers are small.
+            each_name(row, &mut |name| {
+                names.mark(name, level);
+                names.put_first(name);
+            });
             row.attributes.iter().flat_map(|(key, value)| [key, value]).for_each(|name| names.mark(*name, level));
         }
         names.ranked()

@@ -4,7 +4,7 @@
 use spanwise_insight::row::{RowParts, TraceRow};
 use spanwise_wire::encode::put_varint;
 
-use super::codec::{Reader, column, rounded, unrounded};
+use super::codec::{Reader, column, put_block, rounded, unrounded};
 
 /// Significant bits of times that findings take medians of, over many traces: within 1/64.
 const SOME: u32 = 6;
@@ -49,6 +49,11 @@ impl Numbers {
     /// Of what was put here.
     pub fn reader(&self) -> NumbersReader<'_> {
         NumbersReader(self.0.each_ref().map(|bytes| Reader(bytes)))
+    }
+
+    /// The same, one after the other.
+    pub fn put_columns(&self, out: &mut Vec<u8>) {
+        self.0.iter().for_each(|bytes| put_block(out, bytes));
     }
 
     fn column(&mut self, column: Column) -> &mut Vec<u8> {

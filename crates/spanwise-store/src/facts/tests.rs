@@ -445,6 +445,36 @@ fn a_row_keeps_times_of_more_dependencies_than_flags_have_bits() {
 }
 
 #[test]
+fn operations_are_found_again_whatever_their_place_in_the_list_of_branches() {
+    let mut names = Names::default();
+    let row = row_of(&batch(&spans(0)), id(0), &mut names).unwrap();
+    // A name is searched in the first 256 branches; others, and those that are in none, are told by name.
+    for place in [0, 255, 256, 299, 1_000] {
+        let mut row = row.clone();
+        let service = names.number("many");
+        let operation = |number: u32| Operation { service, operation: 1_000 + number };
+        row.branches = (0..300).map(operation).collect();
+        row.entry = operation(place);
+        row.dependencies[0].operation = operation(place).operation;
+        let same = rounded(row.clone());
+        assert_eq!(same.branches, row.branches, "{place}");
+        assert_eq!((same.entry, same.dependencies[0].operation), (row.entry, operation(place).operation), "{place}");
+    }
+}
+
+#[test]
+fn starts_come_back_in_milliseconds() {
+    let earliest = 1_700_000_000_000;
+    for starts in [vec![], vec![earliest], [0, 65_535, 65_536, 1 << 40, 1].map(|ms| earliest + ms).to_vec(), vec![0, 1]]
+    {
+        let bytes = put_starts(&starts).concat();
+        let read = read_starts(&mut Reader(&bytes), starts.len()).unwrap();
+        assert_eq!(read, starts.iter().map(|ms| ms * START_NS).collect::<Vec<u64>>());
+        assert!(read_starts(&mut Reader(&bytes[..bytes.len() - 1]), starts.len()).is_none(), "cut short");
+    }
+}
+
+#[test]
 fn rows_of_another_version_are_made_anew_from_the_spans() {
     let dir = std::path::Path::new("tests/golden/format-6");
     let block = std::fs::read_dir(dir.join("blocks")).unwrap().next().unwrap().unwrap().path();
